@@ -1,0 +1,158 @@
+//! What an engine says of a job, in words that no engine owns.
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{CheckpointInterval, Seconds, Span, Timestamp};
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name under which Khaos keeps a job for as long as it lives: it outlasts redeploys.
+    JobKey
+);
+name!(
+    /// The engine's own id of one deployment of a job; changes with every redeploy.
+    EngineJobId
+);
+name!(
+    /// Hash of parallelism, configuration and state shape: models belong to a (job, shape).
+    JobShape
+);
+
+/// Whether a job processes events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobStatus {
+    /// Every vertex runs.
+    Running,
+    /// Starting, restoring, or failed without the engine having noticed every vertex.
+    Restarting,
+    /// Cancelled, finished or failed for good.
+    Ended,
+}
+
+/// The engine's own checkpoint settings of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointSettings {
+    /// The engine's periodic interval: the fallback whenever Khaos is not driving.
+    pub interval: CheckpointInterval,
+    /// Pause that the engine keeps between a completed checkpoint and its own next one.
+    pub min_pause: Seconds,
+}
+
+impl CheckpointSettings {
+    /// Settings for driving in full mode: driven checkpoints defer the engine's own, which comes
+    /// back one `fallback` after the last driven one.
+    pub fn full(fallback: CheckpointInterval) -> Self {
+        let min_pause = Seconds::new(fallback.seconds()).expect("an interval is a length of time");
+        Self { interval: fallback, min_pause }
+    }
+
+    /// Periodic settings as most jobs have them; driven checkpoints come on top (assist mode).
+    pub fn periodic(interval: CheckpointInterval) -> Self {
+        Self { interval, min_pause: Seconds::new(0.0).expect("zero is a length of time") }
+    }
+}
+
+/// One deployment of a job, as the engine describes it now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRun {
+    /// The job.
+    pub key: JobKey,
+    /// The engine's id of this deployment.
+    pub engine_id: EngineJobId,
+    /// Restarts of this deployment so far.
+    pub attempt: u32,
+    /// Parallel subtasks.
+    pub parallelism: u32,
+    /// Hash of parallelism, configuration and state shape.
+    pub shape: JobShape,
+    /// Whether it processes events.
+    pub status: JobStatus,
+    /// Since when every vertex has been running; `None` while one of them is not.
+    pub running_since: Option<Timestamp>,
+    /// The engine's own checkpoint settings.
+    pub checkpointing: CheckpointSettings,
+}
+
+impl JobRun {
+    /// Whether every vertex has run for all of `span`.
+    pub fn ran_throughout(&self, span: Span) -> bool {
+        self.status == JobStatus::Running && self.running_since.is_some_and(|at| at <= span.from)
+    }
+}
+
+/// A completed checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletedCheckpoint {
+    /// The engine's number of it.
+    pub id: u64,
+    /// When it was triggered: the age of a checkpoint counts from here.
+    pub triggered_at: Timestamp,
+    /// When the last subtask had acknowledged it.
+    pub completed_at: Timestamp,
+}
+
+impl CompletedCheckpoint {
+    /// Trigger → completed, s.
+    pub fn duration_s(&self) -> f64 {
+        self.completed_at.secs_since(self.triggered_at)
+    }
+}
+
+/// A checkpoint under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingCheckpoint {
+    /// The engine's number of it.
+    pub id: u64,
+    /// When it was triggered.
+    pub triggered_at: Timestamp,
+    /// Subtasks that have acknowledged it.
+    pub acknowledged: u32,
+    /// Subtasks in all.
+    pub subtasks: u32,
+}
+
+/// What the engine remembers of a job's checkpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointHistory {
+    /// Completed ones, oldest first; engines keep only the newest few.
+    pub completed: Vec<CompletedCheckpoint>,
+    /// The one under way.
+    pub pending: Option<PendingCheckpoint>,
+    /// Failed ones since this deployment began.
+    pub failed: u64,
+    /// The one that this attempt started from.
+    pub restored: Option<CompletedCheckpoint>,
+}
+
+impl CheckpointHistory {
+    /// The newest completed checkpoint: what a failure now would roll back to.
+    pub fn newest(&self) -> Option<&CompletedCheckpoint> {
+        self.completed.last()
+    }
+
+    /// The `q`-quantile of checkpoint durations completed within `span`, s.
+    pub fn duration_quantile(&self, span: Span, q: f64) -> Option<f64> {
+        let durations: Vec<f64> = self
+            .completed
+            .iter()
+            .filter(|c| span.contains(c.completed_at))
+            .map(CompletedCheckpoint::duration_s)
+            .collect();
+        khaos_stats::quantile(&durations, q)
+    }
+}

@@ -1,0 +1,220 @@
+//! One situation, many lines: what changes in it, and what is decided.
+
+use super::*;
+use crate::job::{CheckpointSettings, EngineJobId, JobKey, JobShape};
+use crate::optimize::{Objectives, fit_models};
+use crate::profile::{IntervalBounds, Recovery, Trial};
+use crate::series::Reading;
+use crate::units::{EventRate, Millis};
+
+fn secs(seconds: u32) -> CheckpointInterval {
+    CheckpointInterval::from_secs(seconds).unwrap()
+}
+
+/// Models of a job with D_0 = 30 s, capacity 10,000 events/s: known well enough for whole seconds.
+fn predictors() -> Predictors {
+    let trials: Vec<Trial> = (0..24)
+        .map(|i| {
+            let ci = f64::from([10_u32, 20, 40, 60][i as usize % 4]);
+            let load = 1_000.0 * f64::from(i / 4 + 1);
+            let left = 10_000.0 * (1.0 - 1.0 / ci);
+            let quantity = |s: f64| Some(Seconds::new(s).unwrap());
+            Trial {
+                index: i,
+                interval: secs(ci as u32),
+                load: EventRate::new(load).unwrap(),
+                latency: Some(Millis::new(100.0 + 0.02 * load + 60.0 / ci).unwrap()),
+                recovery: Recovery::Measured(
+                    Seconds::new(30.0 + (20.0 + ci) * load / (left - load)).unwrap(),
+                ),
+                dead_time: quantity(20.0),
+                age: quantity(ci),
+                backlog: crate::units::Events::new((20.0 + ci) * load).ok(),
+                catch_up: EventRate::new(left).ok(),
+                load_during: None,
+                checkpoint_duration: quantity(0.0),
+            }
+        })
+        .collect();
+    Predictors::of(&fit_models(&trials.iter().collect::<Vec<_>>()).unwrap()).unwrap()
+}
+
+struct Case {
+    load: Option<f64>,
+    in_force: u32,
+    recovery: f64,
+    latency: f64,
+    visibility: Option<f64>,
+    status: JobStatus,
+    failing: bool,
+    duration: f64,
+    per_hour: Option<u32>,
+}
+
+const USUAL: Case = Case {
+    load: Some(4_000.0),
+    in_force: 60,
+    recovery: 60.0,
+    latency: 1_000.0,
+    visibility: None,
+    status: JobStatus::Running,
+    failing: false,
+    duration: 0.0,
+    per_hour: None,
+};
+
+fn decided(case: &Case) -> Decision {
+    let minutes: Vec<Minute> = (0..60)
+        .map(|i| Minute {
+            start: Timestamp(i * 60_000),
+            arrival: Reading::from_option(case.load.map(|l| EventRate::new(l).unwrap())),
+            throughput: Reading::Unknown,
+            lag: Reading::Unknown,
+            latency: Reading::Unknown,
+            status: case.status,
+            attempt: 0,
+            checkpoints_completed: u32::from(!case.failing || i < 50),
+            checkpoints_failed: if case.failing { i as u64 } else { 0 },
+            checkpoint_duration: Reading::Known(Seconds::new(case.duration).unwrap()),
+        })
+        .collect();
+    let run = JobRun {
+        key: JobKey("j".into()),
+        engine_id: EngineJobId("e".into()),
+        attempt: 0,
+        parallelism: 1,
+        shape: JobShape("s".into()),
+        status: case.status,
+        running_since: Some(Timestamp(0)),
+        checkpointing: CheckpointSettings::full(secs(60)),
+    };
+    let mut objectives = Objectives::recovery_and_latency(
+        Seconds::new(case.recovery).unwrap(),
+        Millis::new(case.latency).unwrap(),
+    );
+    objectives.visibility = case.visibility.map(|s| Seconds::new(s).unwrap());
+    let goals = Goals {
+        objectives,
+        bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
+        checkpoints_per_hour: case.per_hour,
+    };
+    let situation = Situation {
+        now: Timestamp(60 * 60_000 + 10_000),
+        run: &run,
+        in_force: secs(case.in_force),
+        minutes: &minutes.iter().collect::<Vec<_>>(),
+        rolled_back_at: None,
+    };
+    decide(&situation, &goals, Some(&predictors()))
+}
+
+#[test]
+fn the_largest_interval_within_the_objective() {
+    // 60 = 30 + (20 + CI)·4,000/(10,000(1 − 1/CI) − 4,000) is CI² − 25·CI + 75 = 0,
+    // whose larger root is 21.5; the upper bound takes a little off.
+    let decision = decided(&USUAL);
+    assert_eq!(decision.verdict, Verdict::Change);
+    assert!((19..=21).contains(&decision.interval.secs()), "{}", decision.sentence());
+    assert!(decision.predicted.unwrap().recovery_upper_s.unwrap() <= 60.0);
+    assert!(decision.sentence().starts_with("Change the interval from 60 s to "));
+}
+
+#[test]
+fn whatever_is_missing_holds() {
+    let cases = [
+        (Case { load: None, ..USUAL }, Reason::LoadUnknown),
+        (Case { status: JobStatus::Restarting, ..USUAL }, Reason::NotRunning),
+        (Case { failing: true, ..USUAL }, Reason::CheckpointsFailing),
+    ];
+    for (case, reason) in cases {
+        let decision = decided(&case);
+        assert_eq!(decision.verdict, Verdict::Hold);
+        assert_eq!(decision.interval, secs(60), "a hold changes nothing");
+        assert_eq!(decision.reasons, [reason]);
+    }
+}
+
+#[test]
+fn small_increases_wait_and_decreases_do_not() {
+    let best = decided(&USUAL).interval.secs();
+    let just_below = decided(&Case { in_force: best - 1, ..USUAL });
+    assert_eq!(just_below.verdict, Verdict::Keep);
+    assert!(matches!(just_below.reasons[0], Reason::DeadBand { .. }));
+    let just_above = decided(&Case { in_force: best + 1, ..USUAL });
+    assert_eq!((just_above.verdict, just_above.interval.secs()), (Verdict::Change, best));
+}
+
+#[test]
+fn the_least_important_objective_is_given_up_first() {
+    let decision = decided(&Case { latency: 10.0, ..USUAL });
+    assert!(decision.reasons.contains(&Reason::GivenUp { objective: Objective::Latency }));
+    assert!(decision.predicted.unwrap().recovery_upper_s.unwrap() <= 60.0);
+}
+
+#[test]
+fn visibility_bounds_the_interval_by_itself() {
+    let decision = decided(&Case { recovery: 600.0, visibility: Some(12.0), ..USUAL });
+    assert_eq!(decision.interval, secs(12));
+}
+
+#[test]
+fn an_honest_cannot_names_the_capacity() {
+    let decision = decided(&Case { load: Some(9_000.0), ..USUAL });
+    assert_eq!(decision.reasons[0], Reason::ShortestRecovery);
+    let Some(Advice::Capacity { needed_eps, now_eps }) = decision.advice else {
+        panic!("{decision:?}")
+    };
+    assert!(needed_eps > now_eps);
+    let hopeless = decided(&Case { recovery: 20.0, ..USUAL });
+    assert!(matches!(hopeless.advice, Some(Advice::ShortenDeadTime { .. })));
+}
+
+#[test]
+fn slow_checkpoints_and_budgets_are_floors() {
+    let slow = decided(&Case { load: Some(9_000.0), duration: 15.0, ..USUAL });
+    assert!(slow.interval >= secs(30), "{}", slow.sentence());
+    let thrifty = decided(&Case { load: Some(8_500.0), per_hour: Some(90), ..USUAL });
+    assert!(thrifty.interval >= secs(40), "{}", thrifty.sentence());
+}
+
+#[test]
+fn without_models_or_after_a_rollback_it_holds() {
+    let minutes = [];
+    let run = JobRun {
+        key: JobKey("j".into()),
+        engine_id: EngineJobId("e".into()),
+        attempt: 0,
+        parallelism: 1,
+        shape: JobShape("s".into()),
+        status: JobStatus::Running,
+        running_since: Some(Timestamp(0)),
+        checkpointing: CheckpointSettings::full(secs(60)),
+    };
+    let goals = Goals {
+        objectives: Objectives {
+            recovery: None,
+            visibility: None,
+            latency: None,
+            order: Objectives::DEFAULT_ORDER.to_vec(),
+        },
+        bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
+        checkpoints_per_hour: None,
+    };
+    let at = |rolled_back_at| Situation {
+        now: Timestamp(900_000),
+        run: &run,
+        in_force: secs(30),
+        minutes: &minutes,
+        rolled_back_at,
+    };
+    assert_eq!(decide(&at(None), &goals, None).reasons, [Reason::NoModels]);
+    let just_now = at(Some(Timestamp(600_000)));
+    assert_eq!(decide(&just_now, &goals, Some(&predictors())).reasons, [Reason::RolledBack]);
+}
+
+#[test]
+fn a_decision_survives_json() {
+    let decision = decided(&USUAL);
+    let json = serde_json::to_string(&decision).unwrap();
+    assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), decision);
+}

@@ -1,0 +1,56 @@
+//! Models fitted to the trials of one campaign.
+
+use khaos_stats::FitError;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::optimize::{LatencyModel, RecoveryModel};
+use crate::profile::{Recovery, Trial};
+
+/// Trials with a measured recovery below which there is no model.
+const FEWEST: usize = 3;
+
+/// Models of recovery and latency over (CI, λ).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Models {
+    /// Recovery time.
+    pub recovery: RecoveryModel,
+    /// Latency; `None` when the trials did not measure it.
+    pub latency: Option<LatencyModel>,
+}
+
+/// Why there are no models.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum NoModels {
+    /// Too few trials say something about recovery.
+    #[error("{usable} of {all} trials measured a recovery, but a model needs {FEWEST}: {spoilt}")]
+    TooFew {
+        /// Trials that did.
+        usable: usize,
+        /// Trials in all.
+        all: usize,
+        /// What spoilt the others.
+        spoilt: String,
+    },
+    /// The numbers do not determine a model.
+    #[error(transparent)]
+    Fit(#[from] FitError),
+}
+
+/// Fits both models to `trials`. Spoilt trials are left out.
+pub fn fit_models(trials: &[&Trial]) -> Result<Models, NoModels> {
+    let reason = |trial: &&Trial| match &trial.recovery {
+        Recovery::Spoilt(why) => Some(format!("trial {}: {why}", trial.index)),
+        Recovery::Measured(_) | Recovery::Censored(_) => None,
+    };
+    let usable: Vec<&Trial> = trials.iter().copied().filter(|t| reason(t).is_none()).collect();
+    if usable.len() < FEWEST {
+        let spoilt: Vec<String> = trials.iter().filter_map(reason).collect();
+        return Err(NoModels::TooFew {
+            usable: usable.len(),
+            all: trials.len(),
+            spoilt: spoilt.join("; "),
+        });
+    }
+    Ok(Models { recovery: RecoveryModel::fit(&usable)?, latency: LatencyModel::fit(&usable)? })
+}

@@ -1,0 +1,12 @@
+//! Profile: which trials to run, and what a trial measured.
+//!
+//! [`design`] chooses the trials before any of them runs; [`recovery`] finds in a lag series when a
+//! failure was over; [`trial`] assembles what one experiment showed, in parts.
+
+pub mod design;
+pub mod recovery;
+pub mod trial;
+
+pub use design::{Design, IntervalBounds, InvalidBounds, PlannedTrial, design};
+pub use recovery::{onset, recovered};
+pub use trial::{Evidence, Recovery, Trial, assemble};

@@ -1,0 +1,90 @@
+//! The design of trials: which (CI, λ) to try, chosen before running.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::observe::{LoadLevel, Observation};
+use crate::units::{CheckpointInterval, EventRate, Span};
+
+/// The intervals that a job may be given. The upper bound is its fallback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntervalBounds {
+    min: CheckpointInterval,
+    max: CheckpointInterval,
+}
+
+/// Bounds that hold no interval.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the smallest interval ({min}) must not be above the largest ({max})")]
+pub struct InvalidBounds {
+    min: CheckpointInterval,
+    max: CheckpointInterval,
+}
+
+impl IntervalBounds {
+    /// Bounds, if they hold an interval.
+    pub fn new(min: CheckpointInterval, max: CheckpointInterval) -> Result<Self, InvalidBounds> {
+        if min <= max { Ok(Self { min, max }) } else { Err(InvalidBounds { min, max }) }
+    }
+
+    /// The smallest interval.
+    pub fn min(&self) -> CheckpointInterval {
+        self.min
+    }
+
+    /// The largest interval: the fallback, never exceeded.
+    pub fn max(&self) -> CheckpointInterval {
+        self.max
+    }
+
+    /// Every whole second within, smallest first.
+    pub fn candidates(&self) -> impl Iterator<Item = CheckpointInterval> + use<> {
+        (self.min.secs()..=self.max.secs()).map(|s| {
+            CheckpointInterval::from_secs(s).expect("at least the smallest interval, so not zero")
+        })
+    }
+
+    /// The geometric mean of the two, s.
+    fn middle(&self) -> CheckpointInterval {
+        let middle = (self.min.seconds() * self.max.seconds()).sqrt().round() as u32;
+        CheckpointInterval::from_secs(middle).expect("between two intervals, so not zero")
+    }
+}
+
+/// One trial to run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PlannedTrial {
+    /// The clone's checkpoint interval.
+    pub interval: CheckpointInterval,
+    /// The load that it is meant to see.
+    pub load: EventRate,
+    /// The stretch of the recording that is replayed into it.
+    pub stretch: Span,
+}
+
+/// The set of trials to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Design {
+    /// In the order in which they are started.
+    pub trials: Vec<PlannedTrial>,
+}
+
+/// Six trials that suit any job.
+///
+/// The corners of the (CI, λ) plane carry the most about a model that is monotone in both: the
+/// largest and smallest interval at the highest load separate capacity `μ` from checkpoint cost
+/// `k`, the lowest load shows the dead time alone, and the middle ones bend the latency curve. The
+/// pair at the highest load comes first: if the campaign is cut short, the decisive part is known.
+pub fn design(observation: &Observation, bounds: IntervalBounds) -> Design {
+    let (min, middle, max) = (bounds.min(), bounds.middle(), bounds.max());
+    let level = |share: f64| -> LoadLevel {
+        let top = observation.levels.len() - 1;
+        observation.levels[(share * top as f64).round() as usize]
+    };
+    let trials = [(max, 1.0), (min, 1.0), (middle, 0.75), (max, 0.5), (min, 0.25), (middle, 0.0)]
+        .map(|(interval, share)| {
+            let LoadLevel { rate, stretch } = level(share);
+            PlannedTrial { interval, load: rate, stretch }
+        });
+    Design { trials: trials.to_vec() }
+}

@@ -1,0 +1,231 @@
+//! What one experiment showed, in parts: each part says something about the model that the whole
+//! recovery time alone would hide (its noise is almost all dead time).
+
+use khaos_stats::mean;
+use serde::{Deserialize, Serialize};
+
+use crate::job::{CheckpointHistory, JobRun};
+use crate::observe::Baseline;
+use crate::profile::{PlannedTrial, recovered};
+use crate::series::{Reading, Readings, Sample};
+use crate::units::{CheckpointInterval, EventRate, Events, Millis, Seconds, Span, Timestamp};
+
+/// How long the clone took to recover.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// Failure → lag back to normal.
+    Measured(Seconds),
+    /// Not over when the deadline came: at least this long.
+    Censored(Seconds),
+    /// The trial says nothing about recovery, and why.
+    Spoilt(String),
+}
+
+/// One experiment: a clone at (CI, λ), one failure at the worst moment, measured. A part that was
+/// not seen is `None`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Its place in the design.
+    pub index: u32,
+    /// The clone's checkpoint interval.
+    pub interval: CheckpointInterval,
+    /// Mean arrival rate over the baseline before the failure.
+    pub load: EventRate,
+    /// Mean p99 latency over the baseline.
+    pub latency: Option<Millis>,
+    /// How long it took to recover.
+    pub recovery: Recovery,
+    /// Failure → every vertex running again.
+    pub dead_time: Option<Seconds>,
+    /// Failure − trigger of the checkpoint that was restored.
+    pub age: Option<Seconds>,
+    /// Events that had to be processed (again) when the clone was back: those that arrived from the
+    /// restored checkpoint until then.
+    pub backlog: Option<Events>,
+    /// Throughput while catching up: what is left of the capacity at this interval.
+    pub catch_up: Option<EventRate>,
+    /// Mean arrival rate from the failure until it was over.
+    pub load_during: Option<EventRate>,
+    /// p99 of the durations of the clone's checkpoints.
+    pub checkpoint_duration: Option<Seconds>,
+}
+
+/// Everything that was seen of one trial, up to its end or its deadline.
+#[derive(Debug, Clone)]
+pub struct Evidence<'a> {
+    /// What was planned.
+    pub planned: &'a PlannedTrial,
+    /// Its place in the design.
+    pub index: u32,
+    /// The clone's steady state before the failure.
+    pub baseline: &'a Baseline,
+    /// When the failure was injected.
+    pub failed_at: Timestamp,
+    /// Until when it was watched.
+    pub until: Timestamp,
+    /// The clone's readings from before the failure until then.
+    pub readings: &'a Readings,
+    /// The clone's checkpoints before the failure.
+    pub history_before: &'a CheckpointHistory,
+    /// The clone's checkpoints when the watch ended.
+    pub history_after: &'a CheckpointHistory,
+    /// The clone as the engine described it when the watch ended.
+    pub run_after: &'a JobRun,
+}
+
+/// What the evidence amounts to.
+pub fn assemble(evidence: &Evidence<'_>) -> Trial {
+    let Evidence { planned, index, baseline, failed_at, until, readings, .. } = *evidence;
+    let (lag, arrival) = (readings.lag(), readings.arrival());
+    let over_at = recovered(baseline, &lag, &arrival, failed_at);
+    let end = over_at.unwrap_or(until);
+    let elapsed = |to: Timestamp| Seconds::new(to.secs_since(failed_at)).ok();
+
+    let back_at = evidence.run_after.running_since.filter(|&at| at > failed_at);
+    let restored = evidence.history_after.restored.filter(|c| c.triggered_at <= failed_at);
+    let mean_arrival = |from, to| match arrival.mean(Span { from, to }) {
+        Reading::Known(rate) => EventRate::new(rate).ok(),
+        Reading::Stale | Reading::Unknown => None,
+    };
+    let backlog = back_at.zip(restored).and_then(|(back, checkpoint)| {
+        let since = checkpoint.triggered_at;
+        Events::new(mean_arrival(since, back)?.get() * back.secs_since(since)).ok()
+    });
+    let everything = Span { from: Timestamp(i64::MIN), to: failed_at };
+    Trial {
+        index,
+        interval: planned.interval,
+        load: EventRate::new(baseline.load).expect("a baseline's load is a mean of rates"),
+        latency: baseline.latency_ms.known().and_then(|ms| Millis::new(ms).ok()),
+        recovery: match (over_at.and_then(elapsed), elapsed(until)) {
+            (Some(seconds), _) => Recovery::Measured(seconds),
+            (None, Some(seconds)) => Recovery::Censored(seconds),
+            (None, None) => Recovery::Spoilt("it was not watched after the failure".into()),
+        },
+        dead_time: back_at.and_then(elapsed),
+        age: restored.and_then(|c| Seconds::new(failed_at.secs_since(c.triggered_at)).ok()),
+        backlog,
+        catch_up: back_at.and_then(|back| {
+            let span = Span { from: back, to: end };
+            plateau(readings.throughput.within(span), 1.05 * baseline.load)
+        }),
+        load_during: mean_arrival(failed_at, end),
+        checkpoint_duration: evidence
+            .history_before
+            .duration_quantile(everything, 0.99)
+            .and_then(|s| Seconds::new(s).ok()),
+    }
+}
+
+/// Mean of the longest run of samples above `floor`, without its first and last sample, which the
+/// beginning and the end of the catch-up share. `None` when fewer than three remain.
+fn plateau(samples: &[Sample], floor: f64) -> Option<EventRate> {
+    let longest = samples
+        .split(|sample| sample.value <= floor)
+        .max_by_key(|run| run.len())
+        .filter(|run| run.len() >= 5)?;
+    let inner: Vec<f64> = longest[1..longest.len() - 1].iter().map(|s| s.value).collect();
+    mean(&inner).and_then(|rate| EventRate::new(rate).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{
+        CheckpointSettings, CompletedCheckpoint, EngineJobId, JobKey, JobShape, JobStatus,
+    };
+    use crate::series::{Series, SourceReadings};
+
+    fn series(f: impl Fn(f64) -> f64) -> Series {
+        Series::new((0..120).map(|i| Sample { at: Timestamp(i * 5_000), value: f(i as f64 * 5.0) }))
+    }
+
+    /// 100 events/s; failure at 300 s, back at 320 s, catch-up at 300/s until the backlog is gone.
+    #[test]
+    fn the_parts_of_a_trial_by_hand() {
+        let at = |s: f64| Timestamp::default().plus_secs(s);
+        let lag = |t: f64| match t {
+            t if t < 300.0 => 0.0,
+            t if t < 320.0 => 100.0 * (t - 300.0),
+            // Restored from the checkpoint of 290 s: backlog 30 s · 100/s, falling by 200/s.
+            t => (3_000.0 - 200.0 * (t - 320.0)).max(0.0),
+        };
+        let throughput = |t: f64| match t {
+            t if t < 300.0 => 100.0,
+            t if t <= 320.0 => 0.0,
+            t if t <= 335.0 => 300.0,
+            _ => 100.0,
+        };
+        let source =
+            SourceReadings { name: "s".into(), arrival: series(|_| 100.0), lag: series(lag) };
+        let readings = Readings {
+            sources: vec![source],
+            throughput: series(throughput),
+            latency_ms: series(|_| 50.0),
+        };
+        let baseline = Baseline::before(at(300.0), &readings).unwrap();
+        let checkpoint =
+            CompletedCheckpoint { id: 3, triggered_at: at(290.0), completed_at: at(292.0) };
+        let before = CheckpointHistory { completed: vec![checkpoint], ..Default::default() };
+        let after = CheckpointHistory { restored: Some(checkpoint), ..Default::default() };
+        let interval = CheckpointInterval::from_secs(10).unwrap();
+        let run_after = JobRun {
+            key: JobKey("j".into()),
+            engine_id: EngineJobId("e".into()),
+            attempt: 1,
+            parallelism: 1,
+            shape: JobShape("s".into()),
+            status: JobStatus::Running,
+            running_since: Some(at(320.0)),
+            checkpointing: CheckpointSettings::periodic(interval),
+        };
+        let planned = PlannedTrial {
+            interval,
+            load: EventRate::new(100.0).unwrap(),
+            stretch: Span { from: at(0.0), to: at(600.0) },
+        };
+        let evidence = Evidence {
+            planned: &planned,
+            index: 0,
+            baseline: &baseline,
+            failed_at: at(300.0),
+            until: at(600.0),
+            readings: &readings,
+            history_before: &before,
+            history_after: &after,
+            run_after: &run_after,
+        };
+        let trial = assemble(&evidence);
+        // s < 1 once the lag is below 100: first seen at 335 s, where it is 0.
+        assert_eq!(trial.recovery, Recovery::Measured(Seconds::new(35.0).unwrap()));
+        assert_eq!(trial.dead_time.map(Seconds::get), Some(20.0));
+        assert_eq!(trial.age.map(Seconds::get), Some(10.0));
+        assert_eq!(trial.backlog.map(Events::get), Some(3_000.0));
+        assert_eq!(trial.checkpoint_duration.map(Seconds::get), Some(2.0));
+        assert_eq!(trial.latency.map(Millis::get), Some(50.0));
+        // Three samples of catch-up, of which two may be partial: not enough to tell a rate.
+        assert_eq!(trial.catch_up, None);
+
+        let endless = Readings {
+            sources: vec![SourceReadings {
+                lag: series(|t| if t < 300.0 { 0.0 } else { 9_000.0 }),
+                ..readings.sources[0].clone()
+            }],
+            ..readings.clone()
+        };
+        let censored = assemble(&Evidence { readings: &endless, ..evidence });
+        assert_eq!(censored.recovery, Recovery::Censored(Seconds::new(300.0).unwrap()));
+    }
+
+    #[test]
+    fn a_plateau_is_the_inside_of_the_longest_run() {
+        let of = |values: &[f64]| {
+            let samples: Vec<Sample> =
+                values.iter().map(|&value| Sample { at: Timestamp(0), value }).collect();
+            plateau(&samples, 105.0).map(EventRate::get)
+        };
+        assert_eq!(of(&[100., 200., 100., 150., 300., 310., 290., 180., 100.]), Some(300.0));
+        assert_eq!(of(&[100., 300., 300., 300., 300., 100.]), None);
+    }
+}
