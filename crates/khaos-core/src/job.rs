@@ -1,6 +1,7 @@
 //! What an engine says of a job, in words that no engine owns.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::units::{CheckpointInterval, Seconds, Span, Timestamp};
 
@@ -32,6 +33,28 @@ name!(
     JobShape
 );
 
+/// Our own id of one triggered checkpoint, 32 hex digits: asking twice with the same id triggers
+/// once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TriggerId(String);
+
+impl TriggerId {
+    /// The id of the checkpoint that is triggered in `job` at `at`.
+    pub fn new(job: &EngineJobId, at: Timestamp) -> Self {
+        let digest = Sha256::new()
+            .chain_update(job.0.as_bytes())
+            .chain_update(at.0.to_le_bytes())
+            .finalize();
+        Self(digest[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Whether a job processes events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,6 +65,8 @@ pub enum JobStatus {
     Restarting,
     /// Cancelled, finished or failed for good.
     Ended,
+    /// The engine could not be asked.
+    Unknown,
 }
 
 /// The engine's own checkpoint settings of a job.

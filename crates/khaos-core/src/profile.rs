@@ -8,5 +8,5 @@ pub mod recovery;
 pub mod trial;
 
 pub use design::{Design, IntervalBounds, InvalidBounds, PlannedTrial, design};
-pub use recovery::{onset, recovered};
+pub use recovery::{calm_below_s, onset, recovered};
 pub use trial::{Evidence, Recovery, Trial, assemble};

@@ -3,15 +3,18 @@
 //! Everything here takes numbers and gives numbers: no job, no clock, no I/O. In reading order:
 //! - [`quantile`]: order statistics of small samples,
 //! - [`forecast`]: damped Holt smoothing,
+//! - [`noise`]: correlated noise,
 //! - [`posterior`]: robust maximum-a-posteriori least squares and draws from its posterior,
 //! - [`seed`]: one seeded random stream per purpose.
 
 pub mod forecast;
+pub mod noise;
 pub mod posterior;
 pub mod quantile;
 pub mod seed;
 
 pub use forecast::DampedHolt;
+pub use noise::Ar1;
 pub use posterior::{FitError, Posterior, Residuals, fit};
 pub use quantile::{mean, median, quantile};
 pub use seed::Seed;

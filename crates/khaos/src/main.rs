@@ -1,1 +1,14 @@
-fn main() {}
+//! Khaos keeps stream-processing jobs inside their objectives by choosing how often they checkpoint.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use khaos::cli::Cli;
+
+#[allow(clippy::print_stderr, reason = "the one place where an error is printed")]
+fn main() -> ExitCode {
+    Cli::parse().run().unwrap_or_else(|error| {
+        eprintln!("khaos: {error:#}");
+        ExitCode::FAILURE
+    })
+}

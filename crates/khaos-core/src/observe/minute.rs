@@ -35,6 +35,22 @@ impl Minute {
     /// The span of a minute, s.
     pub const SECS: f64 = 60.0;
 
+    /// A minute of which nothing could be read.
+    pub fn blind(start: Timestamp) -> Self {
+        Self {
+            start,
+            arrival: Reading::Unknown,
+            throughput: Reading::Unknown,
+            lag: Reading::Unknown,
+            latency: Reading::Unknown,
+            status: JobStatus::Unknown,
+            attempt: 0,
+            checkpoints_completed: 0,
+            checkpoints_failed: 0,
+            checkpoint_duration: Reading::Unknown,
+        }
+    }
+
     /// Condenses what was read of the minute that begins at `start`.
     pub fn condense(
         start: Timestamp,

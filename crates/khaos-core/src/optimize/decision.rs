@@ -54,8 +54,8 @@ impl Predictors {
 pub struct Situation<'a> {
     /// When it is taken.
     pub now: Timestamp,
-    /// The job as the engine describes it.
-    pub run: &'a JobRun,
+    /// The job as the engine describes it; `None` when it could not be asked.
+    pub run: Option<&'a JobRun>,
     /// The interval in force.
     pub in_force: CheckpointInterval,
     /// Recent minutes, oldest first.
@@ -82,6 +82,8 @@ pub enum Verdict {
 pub enum Reason {
     /// There are no models of this job yet.
     NoModels,
+    /// The engine could not be asked.
+    JobUnknown,
     /// Some vertex does not run.
     NotRunning,
     /// The arrival rate has not been read for too long.
@@ -187,7 +189,8 @@ pub fn decide(
         predicted: None,
         advice: None,
     };
-    if situation.run.status != JobStatus::Running {
+    let Some(run) = situation.run else { return hold(Reason::JobUnknown) };
+    if run.status != JobStatus::Running {
         return hold(Reason::NotRunning);
     }
     if checkpoints_failing(situation.minutes) {
@@ -421,6 +424,7 @@ impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NoModels => write!(f, "there are no models of this job yet"),
+            Self::JobUnknown => write!(f, "the engine could not be asked about the job"),
             Self::NotRunning => write!(f, "the job is not running"),
             Self::LoadUnknown => write!(f, "the arrival rate is not known"),
             Self::CheckpointsFailing => write!(f, "checkpoints fail and none completes"),

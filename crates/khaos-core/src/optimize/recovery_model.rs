@@ -16,7 +16,7 @@ const DRAWS: usize = 128;
 /// within 1–4 % once dead time and age are taken as measured, 14 % otherwise; the dead time itself
 /// carries nearly all of that. Source: repeated recoveries on Flink 1.20 and 2.3.
 const SIGMA_DEAD: f64 = 0.15;
-const SIGMA_CATCH_UP: f64 = 0.03;
+const SIGMA_CATCH_UP: f64 = 0.015;
 const SIGMA_RECOVERY_IN_PARTS: f64 = 0.04;
 const SIGMA_RECOVERY_WHOLE: f64 = 0.15;
 

@@ -15,6 +15,11 @@ const OVER_S: f64 = 1.0;
 /// For how long it has to stay below, s.
 const CALM_S: f64 = 15.0;
 
+/// Lag above normal, in seconds of data, below which a recovery counts as over.
+pub fn calm_below_s(baseline: &Baseline) -> f64 {
+    OVER_S + baseline.p99_s
+}
+
 /// The first instant within `span` at which the lag shows a failure.
 pub fn onset(baseline: &Baseline, lag: &Series, arrival: &Series, span: Span) -> Option<Timestamp> {
     lag.within(span)
@@ -34,7 +39,7 @@ pub fn recovered(
     failed_at: Timestamp,
 ) -> Option<Timestamp> {
     let samples = lag.within(Span { from: failed_at, to: Timestamp(i64::MAX) });
-    let over = |sample: &Sample| excess(baseline, arrival, sample) < OVER_S + baseline.p99_s;
+    let over = |sample: &Sample| excess(baseline, arrival, sample) < calm_below_s(baseline);
     let risen = samples.iter().position(|sample| !over(sample))?;
     let mut calm_since = None;
     for sample in &samples[risen..] {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{CheckpointHistory, JobRun};
 use crate::observe::Baseline;
-use crate::profile::{PlannedTrial, recovered};
-use crate::series::{Reading, Readings, Sample};
+use crate::profile::{PlannedTrial, calm_below_s, recovered};
+use crate::series::{Reading, Readings, Sample, Series};
 use crate::units::{CheckpointInterval, EventRate, Events, Millis, Seconds, Span, Timestamp};
 
 /// How long the clone took to recover.
@@ -40,8 +40,8 @@ pub struct Trial {
     pub dead_time: Option<Seconds>,
     /// Failure − trigger of the checkpoint that was restored.
     pub age: Option<Seconds>,
-    /// Events that had to be processed (again) when the clone was back: those that arrived from the
-    /// restored checkpoint until then.
+    /// Events that the catch-up had to work off: those that arrived from the restored checkpoint
+    /// until the clone was back, less the lag at which the detector calls it over.
     pub backlog: Option<Events>,
     /// Throughput while catching up: what is left of the capacity at this interval.
     pub catch_up: Option<EventRate>,
@@ -90,7 +90,8 @@ pub fn assemble(evidence: &Evidence<'_>) -> Trial {
     };
     let backlog = back_at.zip(restored).and_then(|(back, checkpoint)| {
         let since = checkpoint.triggered_at;
-        Events::new(mean_arrival(since, back)?.get() * back.secs_since(since)).ok()
+        let arrived = mean_arrival(since, back)?.get() * back.secs_since(since);
+        Events::new(arrived - calm_below_s(baseline) * baseline.load).ok()
     });
     let everything = Span { from: Timestamp(i64::MIN), to: failed_at };
     Trial {
@@ -107,8 +108,7 @@ pub fn assemble(evidence: &Evidence<'_>) -> Trial {
         age: restored.and_then(|c| Seconds::new(failed_at.secs_since(c.triggered_at)).ok()),
         backlog,
         catch_up: back_at.and_then(|back| {
-            let span = Span { from: back, to: end };
-            plateau(readings.throughput.within(span), 1.05 * baseline.load)
+            plateau(readings.throughput.within(Span { from: back, to: end }), &arrival)
         }),
         load_during: mean_arrival(failed_at, end),
         checkpoint_duration: evidence
@@ -118,11 +118,16 @@ pub fn assemble(evidence: &Evidence<'_>) -> Trial {
     }
 }
 
-/// Mean of the longest run of samples above `floor`, without its first and last sample, which the
-/// beginning and the end of the catch-up share. `None` when fewer than three remain.
-fn plateau(samples: &[Sample], floor: f64) -> Option<EventRate> {
-    let longest = samples
-        .split(|sample| sample.value <= floor)
+/// Mean of the longest run of samples in which more was processed than arrived, without its first
+/// and last sample, which the beginning and the end of the catch-up share. `None` when fewer than
+/// three remain.
+fn plateau(throughput: &[Sample], arrival: &Series) -> Option<EventRate> {
+    let faster = |sample: &Sample| {
+        let arriving = arrival.latest(sample.at, 60.0).known();
+        arriving.is_some_and(|rate| sample.value > 1.05 * rate)
+    };
+    let longest = throughput
+        .split(|sample| !faster(sample))
         .max_by_key(|run| run.len())
         .filter(|run| run.len() >= 5)?;
     let inner: Vec<f64> = longest[1..longest.len() - 1].iter().map(|s| s.value).collect();
@@ -135,7 +140,7 @@ mod tests {
     use crate::job::{
         CheckpointSettings, CompletedCheckpoint, EngineJobId, JobKey, JobShape, JobStatus,
     };
-    use crate::series::{Series, SourceReadings};
+    use crate::series::SourceReadings;
 
     fn series(f: impl Fn(f64) -> f64) -> Series {
         Series::new((0..120).map(|i| Sample { at: Timestamp(i * 5_000), value: f(i as f64 * 5.0) }))
@@ -201,7 +206,8 @@ mod tests {
         assert_eq!(trial.recovery, Recovery::Measured(Seconds::new(35.0).unwrap()));
         assert_eq!(trial.dead_time.map(Seconds::get), Some(20.0));
         assert_eq!(trial.age.map(Seconds::get), Some(10.0));
-        assert_eq!(trial.backlog.map(Events::get), Some(3_000.0));
+        // 30 s of arrivals, less the 1 s that counts as normal.
+        assert_eq!(trial.backlog.map(Events::get), Some(2_900.0));
         assert_eq!(trial.checkpoint_duration.map(Seconds::get), Some(2.0));
         assert_eq!(trial.latency.map(Millis::get), Some(50.0));
         // Three samples of catch-up, of which two may be partial: not enough to tell a rate.
@@ -223,7 +229,8 @@ mod tests {
         let of = |values: &[f64]| {
             let samples: Vec<Sample> =
                 values.iter().map(|&value| Sample { at: Timestamp(0), value }).collect();
-            plateau(&samples, 105.0).map(EventRate::get)
+            let arrival = Series::new([Sample { at: Timestamp(0), value: 100.0 }]);
+            plateau(&samples, &arrival).map(EventRate::get)
         };
         assert_eq!(of(&[100., 200., 100., 150., 300., 310., 290., 180., 100.]), Some(300.0));
         assert_eq!(of(&[100., 300., 300., 300., 300., 100.]), None);

@@ -100,7 +100,7 @@ fn decided(case: &Case) -> Decision {
     };
     let situation = Situation {
         now: Timestamp(60 * 60_000 + 10_000),
-        run: &run,
+        run: Some(&run),
         in_force: secs(case.in_force),
         minutes: &minutes.iter().collect::<Vec<_>>(),
         rolled_back_at: None,
@@ -202,12 +202,14 @@ fn without_models_or_after_a_rollback_it_holds() {
     };
     let at = |rolled_back_at| Situation {
         now: Timestamp(900_000),
-        run: &run,
+        run: Some(&run),
         in_force: secs(30),
         minutes: &minutes,
         rolled_back_at,
     };
     assert_eq!(decide(&at(None), &goals, None).reasons, [Reason::NoModels]);
+    let unasked = Situation { run: None, ..at(None) };
+    assert_eq!(decide(&unasked, &goals, None).reasons, [Reason::JobUnknown]);
     let just_now = at(Some(Timestamp(600_000)));
     assert_eq!(decide(&just_now, &goals, Some(&predictors())).reasons, [Reason::RolledBack]);
 }

@@ -1,0 +1,132 @@
+//! Act: put decisions into force, look back at them, and undo what made things worse.
+//!
+//! `Decision` → `Outcome`. A decision is in the store before it is acted on; whether it has been is
+//! read from the store too, so a restart neither forgets nor repeats a change.
+
+pub mod driver;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use khaos_core::job::{JobKey, JobRun};
+use khaos_core::observe::Minute;
+use khaos_core::optimize::{Effect, Goals, Judgement, Outcome, Verdict, judge};
+use khaos_core::record::{Fact, Kind, Record, RecordId};
+use khaos_core::units::{CheckpointInterval, Span};
+
+use crate::ReconcileError;
+use crate::clock::Clock;
+use crate::ports::{Actuator, Jobs, Store};
+
+/// How far back the minutes before a change are looked for, s.
+const LOOK_BACK_S: f64 = 1_800.0;
+
+/// The reconciler that acts.
+#[derive(Clone)]
+pub struct Act {
+    clock: Clock,
+    jobs: Arc<dyn Jobs>,
+    actuator: Arc<dyn Actuator>,
+    store: Arc<dyn Store>,
+    goals: Goals,
+    /// Whether this life has put an interval into force yet: an actuator forgets with us.
+    engaged: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Act").field("goals", &self.goals).finish_non_exhaustive()
+    }
+}
+
+impl Act {
+    /// Acts through `actuator`.
+    pub fn new(
+        clock: Clock,
+        jobs: Arc<dyn Jobs>,
+        actuator: Arc<dyn Actuator>,
+        store: Arc<dyn Store>,
+        goals: Goals,
+    ) -> Self {
+        Self { clock, jobs, actuator, store, goals, engaged: Arc::default() }
+    }
+
+    /// Looks back at the last change, then puts the latest decision into force if it is not.
+    pub async fn reconcile(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        self.look_back(job).await?;
+        let Some(record) = self.store.latest(job, Kind::Decision).await? else { return Ok(()) };
+        let Some(decision) = record.decision() else { return Ok(()) };
+        if self.store.children(record.id()).await?.iter().any(|r| r.outcome().is_some()) {
+            return Ok(());
+        }
+        let wanted = match decision.verdict {
+            Verdict::Change => true,
+            Verdict::Keep => !self.engaged.load(Ordering::Relaxed),
+            Verdict::Hold => false,
+        };
+        if !wanted {
+            return Ok(());
+        }
+        let run = self.jobs.describe(job).await?;
+        self.change(job, &run, record.id(), decision.from, decision.interval, None).await
+    }
+
+    /// Judges the last change once enough has been seen of it, and undoes it where it did harm.
+    async fn look_back(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        let Some(record) = self.store.latest(job, Kind::Outcome).await? else { return Ok(()) };
+        let Some(outcome) = record.outcome() else { return Ok(()) };
+        if outcome.effect != Effect::Applied || outcome.from == outcome.to {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let span = Span { from: outcome.at.plus_secs(-LOOK_BACK_S), to: now.plus_millis(1) };
+        let records = self.store.range(job, Kind::Minute, span).await?;
+        let minutes: Vec<&Minute> = records.iter().filter_map(|r| r.minute()).collect();
+        match judge(&minutes, outcome.at, outcome.to, &self.goals) {
+            Judgement::Wait => Ok(()),
+            Judgement::Keep => {
+                let kept = Outcome { at: now, effect: Effect::Kept, ..outcome.clone() };
+                self.append(job, record.id(), kept).await
+            }
+            Judgement::RollBack(why) => {
+                let run = self.jobs.describe(job).await?;
+                self.change(job, &run, record.id(), outcome.to, outcome.from, Some(why)).await
+            }
+        }
+    }
+
+    async fn change(
+        &self,
+        job: &JobKey,
+        run: &JobRun,
+        because: &RecordId,
+        from: CheckpointInterval,
+        to: CheckpointInterval,
+        rolls_back: Option<String>,
+    ) -> Result<(), ReconcileError> {
+        let last = self.store.latest(job, Kind::Outcome).await?;
+        let generation = last.as_deref().and_then(Record::outcome).map_or(0, |o| o.generation) + 1;
+        let applied = self.actuator.apply(run, to, generation).await;
+        let effect = match (&applied, rolls_back) {
+            (Ok(()), None) => Effect::Applied,
+            (Ok(()), Some(why)) => Effect::RolledBack(why),
+            (Err(error), _) => Effect::Refused(error.to_string()),
+        };
+        self.engaged.fetch_or(applied.is_ok(), Ordering::Relaxed);
+        // What was refused leaves the interval as it was.
+        let to = if applied.is_ok() { to } else { from };
+        self.append(job, because, Outcome { at: self.clock.now(), from, to, generation, effect })
+            .await
+    }
+
+    async fn append(
+        &self,
+        job: &JobKey,
+        parent: &RecordId,
+        outcome: Outcome,
+    ) -> Result<(), ReconcileError> {
+        let fact = Fact::Outcome(outcome);
+        self.store.append(Record::new(job, self.clock.now(), vec![parent.clone()], fact)).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,21 @@
+//! Breaking clones.
+
+use async_trait::async_trait;
+
+use crate::ports::{CloneId, PortError};
+
+/// A way to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies.
+    Crash,
+    /// The process stops answering.
+    Hang,
+}
+
+/// Breaks clones, and only clones: a [`CloneId`] is proof that it is one.
+#[async_trait]
+pub trait FaultInjector: Send + Sync {
+    /// Injects `fault` now.
+    async fn inject(&self, clone: &CloneId, fault: Fault) -> Result<(), PortError>;
+}

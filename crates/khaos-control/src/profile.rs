@@ -1,0 +1,144 @@
+//! Profile: run the trials of a design on clones.
+//!
+//! `Observation` → `Design` → `Trial`*. The reconciler sweeps what an earlier life left, runs the
+//! trials that have no record yet, as many at once as the budget allows, and appends each result as
+//! it arrives. Interrupted anywhere, it goes on from there and ends with the same records.
+
+mod experiment;
+
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use khaos_core::job::JobKey;
+use khaos_core::observe::StretchShape;
+use khaos_core::profile::{Design, IntervalBounds, PlannedTrial, Trial, design};
+use khaos_core::record::{Fact, Kind, Record, RecordId};
+use thiserror::Error;
+
+use crate::ReconcileError;
+use crate::clock::Clock;
+use crate::ports::{Checkpoints, Clones, FaultInjector, Jobs, Metrics, Store, WorkloadLog};
+
+/// What a trial replays at most: to its steady state, then to the end of the longest recovery that
+/// is waited for.
+pub const STRETCH: StretchShape = StretchShape { lead_s: 900.0, hold_s: 1_800.0 };
+
+/// What a campaign may cost. Hard: a trial that might exceed it is not started.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CloneBudget {
+    /// Clones at once.
+    pub at_once: u32,
+    /// Minutes of all clones together, counting each trial with the longest it may take.
+    pub clone_minutes: f64,
+}
+
+/// A budget that does not allow a single trial.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[error(
+    "the budget of {clone_minutes:.0} clone-minutes, {at_once} at once, allows no trial: one may \
+     take {trial_minutes:.0} minutes; raise the budget"
+)]
+pub struct BudgetTooSmall {
+    clone_minutes: f64,
+    at_once: u32,
+    trial_minutes: f64,
+}
+
+/// The reconciler of the profile phase.
+#[derive(Clone)]
+pub struct Profile {
+    /// Time.
+    pub clock: Clock,
+    /// What runs.
+    pub jobs: Arc<dyn Jobs>,
+    /// Readings.
+    pub metrics: Arc<dyn Metrics>,
+    /// Checkpoints.
+    pub checkpoints: Arc<dyn Checkpoints>,
+    /// Clones.
+    pub clones: Clones,
+    /// The recorded workload.
+    pub log: Arc<dyn WorkloadLog>,
+    /// Faults.
+    pub injector: Arc<dyn FaultInjector>,
+    /// Records.
+    pub store: Arc<dyn Store>,
+    /// The intervals that the job may be given.
+    pub bounds: IntervalBounds,
+    /// What the campaign may cost.
+    pub budget: CloneBudget,
+}
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Profile").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+impl Profile {
+    /// Runs the campaign that follows from the latest observation, as far as it has not run yet.
+    /// Without an observation there is nothing to do.
+    pub async fn reconcile(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        self.clones.sweep(job).await?;
+        let Some(observed) = self.store.latest(job, Kind::Observation).await? else {
+            return Ok(());
+        };
+        observed.verify()?;
+        let Some(observation) = observed.observation() else { return Ok(()) };
+
+        let mut plan = design(observation, self.bounds);
+        plan.trials.truncate(self.affordable()?);
+        let designed = self.append(job, observed.id(), Fact::Design(plan.clone())).await?;
+        let done = self.done(designed.id()).await?;
+        let missing = (0_u32..)
+            .zip(&plan.trials)
+            .filter(|(index, _)| !done.contains(index))
+            .map(|(index, planned)| self.trial(job, designed.id(), index, planned));
+        stream::iter(missing)
+            .buffer_unordered(self.budget.at_once as usize)
+            .try_for_each(|trial| async {
+                self.append(job, designed.id(), Fact::Trial(trial)).await.map(drop)
+            })
+            .await
+    }
+
+    /// How many trials the budget allows, each counted with the longest it may take.
+    fn affordable(&self) -> Result<usize, BudgetTooSmall> {
+        let trial_minutes = (STRETCH.lead_s + STRETCH.hold_s) / 60.0;
+        let CloneBudget { at_once, clone_minutes } = self.budget;
+        let trials = (clone_minutes / trial_minutes).floor();
+        if trials < 1.0 || at_once == 0 {
+            return Err(BudgetTooSmall { clone_minutes, at_once, trial_minutes });
+        }
+        Ok(trials as usize)
+    }
+
+    async fn done(&self, design: &RecordId) -> Result<Vec<u32>, ReconcileError> {
+        let children = self.store.children(design).await?;
+        Ok(children.iter().filter_map(|record| record.trial().map(|t| t.index)).collect())
+    }
+
+    async fn append(
+        &self,
+        job: &JobKey,
+        parent: &RecordId,
+        fact: Fact,
+    ) -> Result<Arc<Record>, ReconcileError> {
+        let record = Record::new(job, self.clock.now(), vec![parent.clone()], fact);
+        Ok(self.store.append(record).await?)
+    }
+}
+
+/// The trials of `design` among `records`, in the order of the design; `None` while some are
+/// missing.
+pub fn complete<'a>(
+    design: &Design,
+    records: &'a [Arc<Record>],
+) -> Option<Vec<(&'a RecordId, &'a Trial)>> {
+    (0_u32..)
+        .zip(&design.trials)
+        .map(|(index, _): (u32, &PlannedTrial)| {
+            records.iter().find_map(|r| r.trial().filter(|t| t.index == index).map(|t| (r.id(), t)))
+        })
+        .collect()
+}

@@ -1,0 +1,184 @@
+//! One experiment: deploy, replay, wait for steady state, break at the worst moment, measure, tear
+//! down.
+
+use khaos_core::job::JobKey;
+use khaos_core::observe::{Baseline, NotSteady, steady};
+use khaos_core::profile::{Evidence, PlannedTrial, Recovery, Trial, assemble, recovered};
+use khaos_core::record::RecordId;
+use khaos_core::units::{Span, Timestamp};
+
+use super::{Profile, STRETCH};
+use crate::ReconcileError;
+use crate::ports::{CloneId, CloneSpec, Fault, PortError};
+
+/// Time between two looks at a clone, s.
+const LOOK_S: f64 = 5.0;
+/// Readings from this long before a failure are its baseline and what leads up to it, s.
+const BEFORE_S: f64 = 400.0;
+/// A failure just before a checkpoint completes: at this share of its usual duration,
+const NEARLY_DONE: f64 = 0.9;
+/// and this long before, for the call to arrive, s.
+const CALL_S: f64 = 0.1;
+/// What a clone may live beyond its experiment before anyone may sweep it, s.
+const SLACK_S: f64 = 600.0;
+
+impl Profile {
+    /// Runs one trial. Whatever goes wrong with it is a spoilt trial that says why; only the clone
+    /// that cannot be torn down is an error, because the next trial would add to it.
+    pub(super) async fn trial(
+        &self,
+        job: &JobKey,
+        campaign: &RecordId,
+        index: u32,
+        planned: &PlannedTrial,
+    ) -> Result<Trial, ReconcileError> {
+        let lifetime = STRETCH.lead_s + STRETCH.hold_s + SLACK_S;
+        let spec = CloneSpec {
+            of: job.clone(),
+            campaign: campaign.clone(),
+            index,
+            interval: planned.interval,
+            deadline: self.clock.now().plus_secs(lifetime),
+        };
+        let clone = match self.clones.deploy(&spec).await {
+            Ok(clone) => clone,
+            Err(error) => return Ok(spoilt(index, planned, error.to_string())),
+        };
+        let measured = self.experiment(job, &clone, index, planned).await;
+        self.clones.stop(clone).await?;
+        Ok(measured.unwrap_or_else(|why| spoilt(index, planned, why.to_string())))
+    }
+
+    async fn experiment(
+        &self,
+        job: &JobKey,
+        clone: &CloneId,
+        index: u32,
+        planned: &PlannedTrial,
+    ) -> Result<Trial, Spoilt> {
+        self.log.replay(job, planned.stretch.from, clone).await?;
+        self.until_steady(clone).await?;
+        self.until_worst_moment(clone, planned).await?;
+
+        let failed_at = self.clock.now();
+        let readings =
+            self.metrics.readings(clone.engine_id(), Span::last(BEFORE_S, failed_at)).await?;
+        let baseline = Baseline::before(failed_at, &readings).ok_or(NotSteady::NotRead)?;
+        let history_before = self.checkpoints.history(clone.engine_id()).await?;
+        self.injector.inject(clone, Fault::Crash).await?;
+        let until = self.until_recovered(clone, &baseline, failed_at).await?;
+
+        let watched = Span { from: failed_at.plus_secs(-BEFORE_S), to: until.plus_millis(1) };
+        Ok(assemble(&Evidence {
+            planned,
+            index,
+            baseline: &baseline,
+            failed_at,
+            until,
+            readings: &self.metrics.readings(clone.engine_id(), watched).await?,
+            history_before: &history_before,
+            history_after: &self.checkpoints.history(clone.engine_id()).await?,
+            run_after: &self.jobs.run(clone.engine_id()).await?,
+        }))
+    }
+
+    /// Waits until the clone is steady; at most the stretch's lead.
+    async fn until_steady(&self, clone: &CloneId) -> Result<(), Spoilt> {
+        let deadline = self.clock.now().plus_secs(STRETCH.lead_s);
+        loop {
+            let now = self.look_again().await;
+            let run = self.jobs.run(clone.engine_id()).await?;
+            let readings =
+                self.metrics.readings(clone.engine_id(), Span::last(BEFORE_S, now)).await?;
+            match steady(now, &run, &readings) {
+                Ok(_) => return Ok(()),
+                Err(not) if now >= deadline => return Err(not.into()),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Waits for the moment at which a failure costs most: just before a checkpoint completes. A
+    /// checkpoint that completes meanwhile moves it; at most two intervals are waited for it.
+    async fn until_worst_moment(
+        &self,
+        clone: &CloneId,
+        planned: &PlannedTrial,
+    ) -> Result<(), Spoilt> {
+        let interval = planned.interval.seconds();
+        let deadline = self.clock.now().plus_secs(2.0 * interval + 60.0);
+        let mut aimed_at = None;
+        loop {
+            let history = self.checkpoints.history(clone.engine_id()).await?;
+            let all = Span { from: Timestamp(i64::MIN), to: Timestamp(i64::MAX) };
+            let (Some(newest), Some(duration)) =
+                (history.newest(), history.duration_quantile(all, 0.5))
+            else {
+                return Err(Spoilt::NoCheckpoint);
+            };
+            let age = (interval + NEARLY_DONE * duration - CALL_S).max(0.0);
+            let worst = newest.triggered_at.plus_secs(age);
+            if aimed_at == Some(worst) || self.clock.now() >= deadline {
+                return Ok(());
+            }
+            if worst >= self.clock.now() {
+                aimed_at = Some(worst);
+                self.clock.sleep_until(worst).await;
+            } else {
+                self.clock.sleep_until(self.clock.now().plus_secs(CALL_S)).await;
+            }
+        }
+    }
+
+    /// Waits until the lag says that the failure is over; at most the stretch's hold. Returns until
+    /// when the clone was watched.
+    async fn until_recovered(
+        &self,
+        clone: &CloneId,
+        baseline: &Baseline,
+        failed_at: Timestamp,
+    ) -> Result<Timestamp, Spoilt> {
+        let deadline = failed_at.plus_secs(STRETCH.hold_s);
+        loop {
+            let now = self.look_again().await;
+            let span = Span { from: failed_at, to: now.plus_millis(1) };
+            let readings = self.metrics.readings(clone.engine_id(), span).await?;
+            let over = recovered(baseline, &readings.lag(), &readings.arrival(), failed_at);
+            if over.is_some() || now >= deadline {
+                return Ok(now);
+            }
+        }
+    }
+
+    async fn look_again(&self) -> Timestamp {
+        self.clock.sleep_until(self.clock.now().plus_secs(LOOK_S)).await;
+        self.clock.now()
+    }
+}
+
+/// Why an experiment says nothing.
+#[derive(Debug, thiserror::Error)]
+enum Spoilt {
+    #[error("{0}")]
+    Port(#[from] PortError),
+    #[error("it did not become steady: {0}")]
+    NotSteady(#[from] NotSteady),
+    #[error("the clone completed no checkpoint")]
+    NoCheckpoint,
+}
+
+fn spoilt(index: u32, planned: &PlannedTrial, why: String) -> Trial {
+    Trial {
+        index,
+        interval: planned.interval,
+        load: planned.load,
+        latency: None,
+        recovery: Recovery::Spoilt(why),
+        dead_time: None,
+        age: None,
+        backlog: None,
+        catch_up: None,
+        load_during: None,
+        checkpoint_duration: None,
+    }
+}

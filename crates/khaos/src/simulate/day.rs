@@ -1,0 +1,197 @@
+//! One day under one policy, lived on the twin in virtual time.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use khaos_control::act::Act;
+use khaos_control::act::driver::Driver;
+use khaos_control::clock::Clock;
+use khaos_control::observe::Observe;
+use khaos_control::optimize::Optimize;
+use khaos_control::ports::{Actuator, Jobs, Metrics, Store};
+use khaos_control::tuner::Tuner;
+use khaos_core::job::{CheckpointSettings, JobKey};
+use khaos_core::observe::Baseline;
+use khaos_core::optimize::Effect;
+use khaos_core::profile::recovered;
+use khaos_core::record::Record;
+use khaos_core::units::{CheckpointInterval, Span, Timestamp};
+use khaos_stats::Seed;
+use khaos_twin::{Failure, MemoryStore, Twin, TwinConfig};
+
+use super::watched::{OnRecord, Watched};
+use super::{Policy, Simulation};
+use crate::score::{InForce, oracle};
+
+/// Second 0 of every simulated day: a midnight that is the same for everyone.
+pub const ANCHOR: Timestamp = Timestamp(1_662_249_600_000);
+/// How long the end of a recovery is waited for after the day, s.
+const AFTER_S: f64 = 3_600.0;
+
+/// What happened on a day.
+#[derive(Debug)]
+pub struct Day {
+    /// Intervals in force, from second 0 on.
+    pub intervals: Vec<InForce>,
+    /// Failures, s of the day.
+    pub failures_s: Vec<f64>,
+    /// How long each took by the lag that the metrics show, s; `None` for one that did not end.
+    pub recoveries_s: Vec<Option<f64>>,
+    /// Completed checkpoints.
+    pub checkpoints: u64,
+    /// Stalls caused by interval changes, s.
+    pub stalled_s: f64,
+    /// Everything that khaos recorded, what it had learnt before included; empty for others.
+    pub records: Vec<Arc<Record>>,
+}
+
+/// Runs `future` on a paused clock of its own: waiting takes no time.
+pub fn in_virtual_time<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?
+        .block_on(future)
+}
+
+pub(super) fn live(
+    simulation: &Simulation,
+    policy: Policy,
+    learnt: &[Arc<Record>],
+    on_record: OnRecord,
+) -> anyhow::Result<Day> {
+    in_virtual_time(async {
+        let clock = Clock::anchored(ANCHOR);
+        let max = simulation.bounds.max();
+        let settings = match policy {
+            Policy::Static(interval) => CheckpointSettings::periodic(interval),
+            Policy::Khaos | Policy::Oracle => CheckpointSettings::full(max),
+        };
+        let job = JobKey(simulation.world.name.clone());
+        let twin = Twin::start(
+            TwinConfig {
+                job: job.clone(),
+                world: simulation.world.clone(),
+                workload: simulation.workload.clone(),
+                settings,
+                failures: simulation.failures.clone(),
+                outages: Vec::new(),
+                seed: Seed(simulation.seed),
+                noise: simulation.noise,
+            },
+            clock,
+        );
+        let memory = Arc::new(MemoryStore::default());
+        let driver = Arc::new(Driver::new(clock, twin.clone(), twin.clone()));
+        let end = ANCHOR.plus_secs(simulation.workload.secs());
+        let intervals = match policy {
+            Policy::Static(interval) => {
+                clock.sleep_until(end).await;
+                vec![InForce { since_s: 0.0, interval_s: interval.seconds() }]
+            }
+            Policy::Oracle => follow_oracle(simulation, &twin, &driver, &job, clock).await?,
+            Policy::Khaos => {
+                for record in learnt {
+                    memory.append(Record::clone(record)).await?;
+                }
+                let store = Arc::new(Watched::new(Arc::clone(&memory), on_record));
+                let goals = simulation.goals();
+                let tuner = Tuner {
+                    clock,
+                    observe: Observe {
+                        clock,
+                        jobs: twin.clone(),
+                        metrics: twin.clone(),
+                        checkpoints: twin.clone(),
+                        store: store.clone(),
+                    },
+                    optimize: Optimize::new(clock, twin.clone(), store.clone(), goals.clone()),
+                    act: Act::new(clock, twin.clone(), driver.clone(), store, goals),
+                };
+                tuner.tune(&job, end).await?;
+                in_force(max, &memory.all())
+            }
+        };
+        let truth = twin.truth();
+        let recoveries_s = recoveries(&twin, &job, &truth.failures, clock, end).await?;
+        Ok(Day {
+            intervals,
+            failures_s: truth.failures.iter().map(|f| f.failed_at.secs_since(ANCHOR)).collect(),
+            recoveries_s,
+            checkpoints: truth.checkpoints_total,
+            stalled_s: truth.stalled_s,
+            records: memory.all(),
+        })
+    })
+}
+
+/// Drives the oracle's interval of each minute from the minute's first second on.
+async fn follow_oracle(
+    simulation: &Simulation,
+    twin: &Arc<Twin>,
+    driver: &Driver,
+    job: &JobKey,
+    clock: Clock,
+) -> anyhow::Result<Vec<InForce>> {
+    let bounds = (simulation.bounds.min().secs(), simulation.bounds.max().secs());
+    let rates = simulation.workload.per_minute();
+    let mut intervals: Vec<InForce> = Vec::new();
+    for (minute, secs) in
+        oracle(&simulation.world, rates, bounds, simulation.recovery.get()).into_iter().enumerate()
+    {
+        let interval = CheckpointInterval::from_secs(secs)?;
+        let since_s = minute as f64 * 60.0;
+        clock.sleep_until(ANCHOR.plus_secs(since_s)).await;
+        let interval_s = interval.seconds();
+        if intervals.last().is_none_or(|last| last.interval_s.total_cmp(&interval_s).is_ne()) {
+            let run = twin.describe(job).await?;
+            driver.apply(&run, interval, minute as u64 + 1).await?;
+            intervals.push(InForce { since_s, interval_s });
+        }
+    }
+    clock.sleep_until(ANCHOR.plus_secs(simulation.workload.secs())).await;
+    Ok(intervals)
+}
+
+/// The intervals in force by the records: from `start` on, then as each change was put into force.
+pub fn in_force(start: CheckpointInterval, records: &[Arc<Record>]) -> Vec<InForce> {
+    let mut intervals = vec![InForce { since_s: 0.0, interval_s: start.seconds() }];
+    let changes = records.iter().filter_map(|record| record.outcome()).filter(|outcome| {
+        matches!(outcome.effect, Effect::Applied | Effect::RolledBack(_))
+            && outcome.from != outcome.to
+    });
+    intervals.extend(changes.map(|outcome| InForce {
+        since_s: outcome.at.secs_since(ANCHOR),
+        interval_s: outcome.to.seconds(),
+    }));
+    intervals
+}
+
+/// How long each failure took, from when it really happened to when the lag was back to normal.
+async fn recoveries(
+    twin: &Arc<Twin>,
+    job: &JobKey,
+    failures: &[Failure],
+    clock: Clock,
+    end: Timestamp,
+) -> anyhow::Result<Vec<Option<f64>>> {
+    let mut recoveries = Vec::with_capacity(failures.len());
+    for failure in failures {
+        let failed_at = failure.failed_at;
+        let over = loop {
+            let now = clock.now();
+            let run = twin.describe(job).await?;
+            let span = Span { from: failed_at.plus_secs(-400.0), to: now.plus_millis(1) };
+            let readings = twin.readings(&run.engine_id, span).await?;
+            let over = Baseline::before(failed_at, &readings).and_then(|baseline| {
+                recovered(&baseline, &readings.lag(), &readings.arrival(), failed_at)
+            });
+            if over.is_some() || now >= end.plus_secs(AFTER_S) {
+                break over;
+            }
+            clock.sleep_until(now.plus_secs(60.0)).await;
+        };
+        recoveries.push(over.map(|at| at.secs_since(failed_at)));
+    }
+    Ok(recoveries)
+}

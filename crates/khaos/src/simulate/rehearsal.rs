@@ -1,0 +1,101 @@
+//! Before second 0: observe a recording's worth of the job, then profile clones of it.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use khaos_control::clock::Clock;
+use khaos_control::observe::{GRACE_MS, Observe};
+use khaos_control::optimize::Optimize;
+use khaos_control::ports::Clones;
+use khaos_control::profile::{CloneBudget, Profile, STRETCH};
+use khaos_core::job::{CheckpointSettings, JobKey};
+use khaos_core::record::{Kind, Record};
+use khaos_core::units::{Span, Timestamp};
+use khaos_stats::Seed;
+use khaos_twin::{MemoryStore, Twin, TwinConfig};
+
+use super::Simulation;
+use super::day::{ANCHOR, in_virtual_time};
+use super::watched::{OnRecord, Watched};
+
+/// Clones that the twin's cluster bears at once.
+const AT_ONCE: u32 = 3;
+/// Hard limit on the campaign.
+const CLONE_MINUTES: f64 = 600.0;
+
+/// What is known before second 0.
+#[derive(Debug)]
+pub struct Rehearsal {
+    /// Every record of it.
+    pub records: Vec<Arc<Record>>,
+    /// Clones that are still there: none.
+    pub clones_left: usize,
+}
+
+impl Rehearsal {
+    /// What crosses over into the day: load levels, trials and models, but no minute, so that the
+    /// forecaster starts empty.
+    pub fn learnt(&self) -> Vec<Arc<Record>> {
+        let crosses =
+            |kind| matches!(kind, Kind::Observation | Kind::Design | Kind::Trial | Kind::Models);
+        self.records.iter().filter(|r| crosses(r.fact().kind())).cloned().collect()
+    }
+}
+
+pub(super) fn rehearse(simulation: &Simulation, on_record: OnRecord) -> anyhow::Result<Rehearsal> {
+    in_virtual_time(async {
+        let length_s = simulation.recording.secs();
+        // The recording ends at the midnight before second 0's day.
+        let clock = Clock::anchored(ANCHOR.plus_secs(-86_400.0 - length_s).minute());
+        let job = JobKey(simulation.world.name.clone());
+        let twin = Twin::start(
+            TwinConfig {
+                job: job.clone(),
+                world: simulation.world.clone(),
+                workload: simulation.recording.clone(),
+                settings: CheckpointSettings::full(simulation.bounds.max()),
+                failures: Vec::new(),
+                outages: Vec::new(),
+                seed: Seed(simulation.seed).child("rehearsal"),
+                noise: simulation.noise,
+            },
+            clock,
+        );
+        let memory = Arc::new(MemoryStore::default());
+        let store = Arc::new(Watched::new(Arc::clone(&memory), on_record));
+        let observe = Observe {
+            clock,
+            jobs: twin.clone(),
+            metrics: twin.clone(),
+            checkpoints: twin.clone(),
+            store: store.clone(),
+        };
+        let profile = Profile {
+            clock,
+            jobs: twin.clone(),
+            metrics: twin.clone(),
+            checkpoints: twin.clone(),
+            clones: Clones::new(twin.clone()),
+            log: twin.clone(),
+            injector: twin.clone(),
+            store: store.clone(),
+            bounds: simulation.bounds,
+            budget: CloneBudget { at_once: AT_ONCE, clone_minutes: CLONE_MINUTES },
+        };
+        let optimize = Optimize::new(clock, twin.clone(), store, simulation.goals());
+
+        let recorded = Span { from: twin.started_at(), to: twin.started_at().plus_secs(length_s) };
+        let mut tick = twin.started_at().plus_millis(60_000 + GRACE_MS);
+        let last: Timestamp = recorded.to.plus_millis(GRACE_MS);
+        while tick <= last {
+            clock.sleep_until(tick).await;
+            observe.minutes(&job).await?;
+            tick = tick.plus_millis(60_000);
+        }
+        observe.conclude(&job, recorded, STRETCH).await.context("observing the recording")?;
+        profile.reconcile(&job).await.context("profiling")?;
+        optimize.fit(&job).await.context("fitting models")?;
+        let clones_left = khaos_control::ports::CloneHost::running(&*twin).await?.len();
+        Ok(Rehearsal { records: memory.all(), clones_left })
+    })
+}
