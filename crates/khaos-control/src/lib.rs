@@ -18,6 +18,8 @@ pub mod ports;
 pub mod profile;
 pub mod tuner;
 
+/// What the ports speak of: implementations need no other dependency.
+pub use khaos_core as core;
 use khaos_core::record::Tampered;
 use thiserror::Error;
 

@@ -20,3 +20,6 @@ pub mod profile;
 pub mod record;
 pub mod series;
 pub mod units;
+
+/// The numerics underneath: what speaks of seeds or draws speaks of these.
+pub use khaos_stats as stats;

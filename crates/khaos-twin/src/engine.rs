@@ -11,10 +11,10 @@ mod readings;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use khaos_control::core::job::{CheckpointHistory, CheckpointSettings, JobStatus, TriggerId};
+use khaos_control::core::stats::Seed;
+use khaos_control::core::units::Timestamp;
 use khaos_control::ports::Fault;
-use khaos_core::job::{CheckpointHistory, CheckpointSettings, JobStatus, TriggerId};
-use khaos_core::units::Timestamp;
-use khaos_stats::Seed;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -101,7 +101,7 @@ pub(crate) struct EngineConfig {
     /// Failures of nature, in order.
     pub(crate) failures: Vec<Timestamp>,
     /// Spans in which no scrape succeeds.
-    pub(crate) outages: Vec<khaos_core::units::Span>,
+    pub(crate) outages: Vec<khaos_control::core::units::Span>,
     pub(crate) seed: Seed,
     pub(crate) noise: bool,
     /// When every vertex runs for the first time.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use khaos_control::core::job::JobKey;
+use khaos_control::core::record::{Kind, Record, RecordId};
+use khaos_control::core::units::Span;
 use khaos_control::ports::{PortError, Store};
-use khaos_core::job::JobKey;
-use khaos_core::record::{Kind, Record, RecordId};
-use khaos_core::units::Span;
 
 /// Records in memory, in the order in which they were appended.
 #[derive(Debug, Default)]

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use khaos_control::clock::Clock;
+use khaos_control::core::job::{CheckpointSettings, CompletedCheckpoint, EngineJobId, JobKey};
+use khaos_control::core::stats::Seed;
+use khaos_control::core::units::{Span, Timestamp};
 use khaos_control::ports::CloneSpec;
-use khaos_core::job::{CheckpointSettings, CompletedCheckpoint, EngineJobId, JobKey};
-use khaos_core::units::{Span, Timestamp};
-use khaos_stats::Seed;
 
 use crate::engine::{Engine, EngineConfig, Feed};
 use crate::workload::Workload;

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use khaos_stats::{Ar1, Seed};
+use khaos_control::core::stats::{Ar1, Seed};
 use thiserror::Error;
 
 /// Arrival rates by the minute, linear between the middles of the minutes and held at both ends.

@@ -4,7 +4,7 @@
 //! Source: DESIGN, scoring. It takes the world's parameters, the arrival rates by the minute and the
 //! intervals that were in force, and nothing that the twin says.
 
-use khaos_stats::Ar1;
+use khaos_core::stats::Ar1;
 use khaos_twin::World;
 
 /// An interval and since when it has been in force.

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use khaos_core::optimize::{Goals, Objectives};
 use khaos_core::profile::IntervalBounds;
 use khaos_core::record::Record;
+use khaos_core::stats::{Ar1, Seed};
 use khaos_core::units::{Millis, Seconds};
-use khaos_stats::{Ar1, Seed};
 use khaos_twin::{Workload, World};
 use serde::Serialize;
 

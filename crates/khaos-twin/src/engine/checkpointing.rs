@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use khaos_control::ports::TriggerOutcome;
-use khaos_core::job::{
+use khaos_control::core::job::{
     CheckpointHistory, CheckpointSettings, CompletedCheckpoint, PendingCheckpoint, TriggerId,
 };
-use khaos_core::units::Timestamp;
+use khaos_control::core::units::Timestamp;
+use khaos_control::ports::TriggerOutcome;
 
 use crate::world::World;
 

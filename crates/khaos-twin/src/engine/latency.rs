@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use khaos_core::units::Timestamp;
-use khaos_stats::{Ar1, Seed};
+use khaos_control::core::stats::{Ar1, Seed};
+use khaos_control::core::units::Timestamp;
 
 use crate::world::World;
 

@@ -8,9 +8,9 @@
 
 use std::collections::VecDeque;
 
-use khaos_core::series::{Readings, Sample, Series, SourceReadings};
-use khaos_core::units::{Span, Timestamp};
-use khaos_stats::Seed;
+use khaos_control::core::series::{Readings, Sample, Series, SourceReadings};
+use khaos_control::core::stats::Seed;
+use khaos_control::core::units::{Span, Timestamp};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 

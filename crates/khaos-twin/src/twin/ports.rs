@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use khaos_control::core::job::{
+    CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, JobShape, TriggerId,
+};
+use khaos_control::core::series::Readings;
+use khaos_control::core::units::{CheckpointInterval, Span, Timestamp};
 use khaos_control::ports::{
     Actuator, Checkpoints, CloneHost, CloneId, CloneSpec, Fault, FaultInjector, Generation, Jobs,
     Metrics, PortError, RunningClone, TriggerOutcome, WorkloadLog,
 };
-use khaos_core::job::{
-    CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, JobShape, TriggerId,
-};
-use khaos_core::series::Readings;
-use khaos_core::units::{CheckpointInterval, Span, Timestamp};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 

@@ -15,8 +15,8 @@ use khaos_core::observe::Baseline;
 use khaos_core::optimize::Effect;
 use khaos_core::profile::recovered;
 use khaos_core::record::Record;
+use khaos_core::stats::Seed;
 use khaos_core::units::{CheckpointInterval, Span, Timestamp};
-use khaos_stats::Seed;
 use khaos_twin::{Failure, MemoryStore, Twin, TwinConfig};
 
 use super::watched::{OnRecord, Watched};

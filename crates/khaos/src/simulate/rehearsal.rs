@@ -10,8 +10,8 @@ use khaos_control::ports::Clones;
 use khaos_control::profile::{CloneBudget, Profile, STRETCH};
 use khaos_core::job::{CheckpointSettings, JobKey};
 use khaos_core::record::{Kind, Record};
+use khaos_core::stats::Seed;
 use khaos_core::units::{Span, Timestamp};
-use khaos_stats::Seed;
 use khaos_twin::{MemoryStore, Twin, TwinConfig};
 
 use super::Simulation;
