@@ -85,7 +85,7 @@ impl Act {
         match judge(&minutes, outcome.at, outcome.to, &self.goals) {
             Judgement::Wait => Ok(()),
             Judgement::Keep => {
-                let kept = Outcome { at: now, effect: Effect::Kept, ..outcome.clone() };
+                let kept = Outcome { effect: Effect::Kept, ..outcome.clone() };
                 self.append(job, record.id(), kept).await
             }
             Judgement::RollBack(why) => {

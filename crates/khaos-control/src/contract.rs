@@ -95,6 +95,6 @@ impl Bench {
     }
 }
 
-fn assert_not_found<T: std::fmt::Debug>(answer: Result<T, PortError>, what: &str) {
+fn assert_not_found<T: std::fmt::Debug>(answer: &Result<T, PortError>, what: &str) {
     assert!(matches!(answer, Err(PortError::NotFound(_))), "{what}: {answer:?}");
 }

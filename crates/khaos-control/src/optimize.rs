@@ -19,6 +19,13 @@ use crate::profile::complete;
 /// Minutes that a decision looks back: enough to calibrate its forecast.
 const LOOK_BACK_S: f64 = 240.0 * 60.0;
 
+/// Models made ready to predict, and which.
+#[derive(Clone)]
+struct Ready {
+    models: RecordId,
+    predictors: Arc<Predictors>,
+}
+
 /// The reconciler of the optimize phase.
 #[derive(Clone)]
 pub struct Optimize {
@@ -27,7 +34,7 @@ pub struct Optimize {
     store: Arc<dyn Store>,
     goals: Goals,
     /// Predictors of the newest models: a cache, nothing more.
-    predictors: Arc<Mutex<Option<(RecordId, Arc<Predictors>)>>>,
+    ready: Arc<Mutex<Option<Ready>>>,
 }
 
 impl std::fmt::Debug for Optimize {
@@ -39,7 +46,7 @@ impl std::fmt::Debug for Optimize {
 impl Optimize {
     /// Decides by `goals`.
     pub fn new(clock: Clock, jobs: Arc<dyn Jobs>, store: Arc<dyn Store>, goals: Goals) -> Self {
-        Self { clock, jobs, store, goals, predictors: Arc::default() }
+        Self { clock, jobs, store, goals, ready: Arc::default() }
     }
 
     /// Fits models to the latest design, once all of its trials are there.
@@ -83,8 +90,14 @@ impl Optimize {
         };
         let rolled_back_at =
             last.filter(|o| matches!(o.effect, Effect::RolledBack(_))).map(|outcome| outcome.at);
-        let situation =
-            Situation { now, run: run.as_ref(), in_force, minutes: &minutes, rolled_back_at };
+        let situation = Situation {
+            now,
+            run: run.as_ref(),
+            in_force,
+            minutes: &minutes,
+            changed_at: last.map(|outcome| outcome.at),
+            rolled_back_at,
+        };
         let decision = decide(&situation, &self.goals, predictors.as_deref());
         let parents = [Some(&minute), models.as_ref()].into_iter().flatten();
         let parents = parents.map(|record| record.id().clone()).collect();
@@ -93,9 +106,9 @@ impl Optimize {
     }
 
     fn predictors(&self, record: &Record) -> Result<Option<Arc<Predictors>>, ReconcileError> {
-        let mut cache = self.predictors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((id, predictors)) = &*cache
-            && id == record.id()
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Ready { models, predictors }) = &*ready
+            && models == record.id()
         {
             return Ok(Some(Arc::clone(predictors)));
         }
@@ -103,7 +116,7 @@ impl Optimize {
         let Some(models) = record.models() else { return Ok(None) };
         let predictors = Predictors::of(models).map_err(khaos_core::optimize::NoModels::from)?;
         let predictors = Arc::new(predictors);
-        *cache = Some((record.id().clone(), Arc::clone(&predictors)));
+        *ready = Some(Ready { models: record.id().clone(), predictors: Arc::clone(&predictors) });
         Ok(Some(predictors))
     }
 

@@ -1,4 +1,5 @@
 //! The contract of the ports, on the twin, in virtual time.
+#![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
 
 use std::sync::Arc;
 

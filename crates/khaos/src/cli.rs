@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use khaos_control::profile::STRETCH;
 use khaos_core::profile::IntervalBounds;
 use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use serde_json::json;
 
-use crate::input;
-use crate::simulate::watched::unwatched;
-use crate::simulate::{Policy, Simulation, usual_failures};
+use crate::input::BadInput;
+use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
+use crate::{demo, input, table};
 
 /// Keeps stream-processing jobs inside their recovery and latency objectives by choosing, all the
 /// time, how often they checkpoint.
@@ -24,8 +24,23 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See it work: the three phases on the embedded engine, over a day of virtual time.
+    Demo(DemoArgs),
     /// The same day under each policy, on the embedded engine.
     Simulate(SimulateArgs),
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Seed of the day and of all its noise.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder for report.html, result.json and records.sqlite.
+    #[arg(long, default_value = "khaos-demo")]
+    out: PathBuf,
+    /// One JSON document on standard output instead of the story.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -100,44 +115,65 @@ impl Cli {
     /// Does what was typed.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Simulate(args) => args.run(),
+            Command::Demo(args) => demo::run(args.seed, &args.out, args.json)?,
+            Command::Simulate(args) => args.run()?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 impl SimulateArgs {
-    #[allow(clippy::print_stdout, reason = "the command's result")]
-    fn run(self) -> anyhow::Result<ExitCode> {
+    fn run(self) -> anyhow::Result<()> {
+        let as_json = self.json;
+        let policies = self.policies.clone();
+        let results = self.read()?.compare(&policies)?;
+        print(&results, as_json);
+        Ok(())
+    }
+
+    /// The simulation that was asked for; every error is one of input.
+    fn read(self) -> Result<Simulation, BadInput> {
         let workload = input::workload(&self.workload)?;
-        let simulation = Simulation {
+        let recording = match &self.recording {
+            Some(path) => input::workload(path)?,
+            None => workload.clone(),
+        };
+        let needed_s = STRETCH.lead_s + STRETCH.hold_s;
+        if self.policies.contains(&Policy::Khaos) && recording.secs() < needed_s {
+            let from = self.recording.as_deref().unwrap_or(&self.workload).display();
+            let minutes = recording.secs() / 60.0;
+            let needed = needed_s / 60.0;
+            return Err(BadInput(format!(
+                "{from}: khaos cannot profile from {minutes} minutes, it replays {needed}: give a \
+                 longer --recording, or leave khaos out of --policies"
+            )));
+        }
+        Ok(Simulation {
             world: input::world(&self.world)?,
-            recording: match &self.recording {
-                Some(path) => input::workload(path)?,
-                None => workload.clone(),
-            },
             failures: match &self.failures {
                 Some(path) => input::failures(path, workload.secs())?,
                 None => usual_failures(&workload),
             },
+            recording,
             workload,
             recovery: self.recovery,
             latency: self.latency,
             bounds: IntervalBounds::new(self.min_interval, self.max_interval)
-                .context("--min-interval and --max-interval")?,
+                .map_err(|error| BadInput(format!("--min-interval, --max-interval: {error}")))?,
             seed: self.seed,
             noise: !self.no_noise,
-        };
-        let learnt = if self.policies.contains(&Policy::Khaos) {
-            simulation.rehearse(unwatched())?.learnt()
-        } else {
-            Vec::new()
-        };
-        let mut policies = Vec::new();
-        for &policy in &self.policies {
-            policies.push(simulation.live(policy, &learnt, unwatched())?.result);
-        }
-        let result = json!({ "policies": policies, "virtual_s": simulation.workload.secs() });
-        println!("{result:#}");
-        Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the command's result")]
+fn print(compared: &Comparison, as_json: bool) {
+    if as_json {
+        println!("{:#}", json!(compared));
+        return;
+    }
+    println!("{}", table::policies(&compared.policies));
+    if let Some(dead) = compared.policies.iter().find_map(|p| p.exposure_if_dead) {
+        println!("With nobody driving, the fallback in force: {:.2} % exposure.", 100.0 * dead);
     }
 }

@@ -1,17 +1,26 @@
 //! What the user typed, read into what the program needs: every error names the file and the line.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, bail};
 use khaos_twin::{Workload, World};
 use serde::Deserialize;
+use thiserror::Error;
+
+/// Something that the user typed, or a file that it names, is not usable: exit code 2.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct BadInput(pub String);
+
+fn bad<T>(path: &Path, what: impl Display) -> Result<T, BadInput> {
+    Err(BadInput(format!("{}: {what}", path.display())))
+}
 
 /// Reads a world.
-pub fn world(path: &Path) -> anyhow::Result<World> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("{}: the world cannot be read", path.display()))?;
-    World::parse(&text).with_context(|| format!("{}: not a valid world", path.display()))
+pub fn world(path: &Path) -> Result<World, BadInput> {
+    let text = std::fs::read_to_string(path).or_else(|error| bad(path, error))?;
+    World::parse(&text).or_else(|error| bad(path, error))
 }
 
 #[derive(Deserialize)]
@@ -21,22 +30,20 @@ struct WorkloadRow {
 }
 
 /// Reads a workload: columns `second,events_per_second`, one row a minute.
-pub fn workload(path: &Path) -> anyhow::Result<Workload> {
+pub fn workload(path: &Path) -> Result<Workload, BadInput> {
     let rows: Vec<WorkloadRow> = rows(path, "second,events_per_second")?;
-    for (i, row) in rows.iter().enumerate() {
-        let expected = rows[0].second + 60.0 * i as f64;
+    for (row, i) in rows.iter().zip(0_u32..) {
+        let expected = rows[0].second + 60.0 * f64::from(i);
         if (row.second - expected).abs() > 1e-6 {
-            // Line 1 is the header.
-            bail!(
-                "{}, line {}: second {} should be {expected}: a workload has one row a minute",
-                path.display(),
-                i + 2,
-                row.second
-            );
+            let second = row.second;
+            let line = line(i as usize);
+            let what =
+                format!("line {line}: second {second} should be {expected}, one row a minute");
+            return bad(path, what);
         }
     }
     Workload::new(rows.iter().map(|row| row.events_per_second).collect())
-        .with_context(|| format!("{}: not a valid workload", path.display()))
+        .or_else(|error| bad(path, error))
 }
 
 #[derive(Deserialize)]
@@ -45,32 +52,81 @@ struct FailureRow {
 }
 
 /// Reads the seconds at which failures strike: column `second`, within `0..length_s`.
-pub fn failures(path: &Path, length_s: f64) -> anyhow::Result<Vec<f64>> {
+pub fn failures(path: &Path, length_s: f64) -> Result<Vec<f64>, BadInput> {
     let rows: Vec<FailureRow> = rows(path, "second")?;
-    for (i, row) in rows.iter().enumerate() {
-        if !(0.0..length_s).contains(&row.second) {
-            bail!(
-                "{}, line {}: second {} lies outside of the workload's {length_s} s",
-                path.display(),
-                i + 2,
-                row.second
-            );
-        }
-    }
     let mut seconds: Vec<f64> = rows.iter().map(|row| row.second).collect();
+    if let Some(i) = seconds.iter().position(|second| !(0.0..length_s).contains(second)) {
+        let (line, second) = (line(i), seconds[i]);
+        let what =
+            format!("line {line}: second {second} is not within the workload's {length_s} s");
+        return bad(path, what);
+    }
     seconds.sort_by(f64::total_cmp);
     Ok(seconds)
 }
 
-fn rows<T: for<'de> Deserialize<'de>>(path: &Path, columns: &str) -> anyhow::Result<Vec<T>> {
-    let file = File::open(path).with_context(|| format!("{}: cannot be opened", path.display()))?;
+/// The line that row `i` stands on: line 1 is the header.
+fn line(i: usize) -> usize {
+    i + 2
+}
+
+fn rows<T: for<'de> Deserialize<'de>>(path: &Path, columns: &str) -> Result<Vec<T>, BadInput> {
+    let file = File::open(path).or_else(|error| bad(path, error))?;
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(file);
-    let rows: Result<Vec<T>, csv::Error> = reader.deserialize().collect();
-    let rows = rows.with_context(|| {
-        format!("{}: cannot be read as CSV with the columns {columns}", path.display())
-    })?;
+    let rows: Vec<T> = reader
+        .deserialize()
+        .collect::<Result<_, csv::Error>>()
+        .or_else(|error| bad(path, format!("{error}; the columns are {columns}")))?;
     if rows.is_empty() {
-        bail!("{}: there are no rows below the header {columns}", path.display());
+        return bad(path, format!("there are no rows below the header {columns}"));
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T>(text: &str, read: impl Fn(&Path) -> Result<T, BadInput>) -> Result<T, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("input");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+            .map_err(|error| error.to_string().replace(&dir.path().display().to_string(), ""))
+    }
+
+    fn refused<T>(text: &str, reader: impl Fn(&Path) -> Result<T, BadInput>) -> String {
+        match read(text, reader) {
+            Ok(_) => panic!("this must be refused: {text}"),
+            Err(message) => message,
+        }
+    }
+
+    #[test]
+    fn a_workload_is_read() {
+        let text = "second,events_per_second\n0,100.5\n60, 200\n";
+        assert_eq!(read(text, workload).unwrap().per_minute(), [100.5, 200.0]);
+    }
+
+    #[test]
+    fn every_error_names_file_and_place() {
+        let header = "second,events_per_second\n";
+        for (text, says) in [
+            ("", "/input: there are no rows below the header second,events_per_second"),
+            ("a,b\n1,2\n", "missing field `second`"),
+            ("second,events_per_second\n0,many\n", "line: 2"),
+            ("second,events_per_second\n0,1\n90,1\n", "/input: line 3: second 90 should be 60"),
+            ("second,events_per_second\n0,1\n60,-1\n", "minute 1 has a rate of -1 events/s"),
+            ("second,events_per_second\n0,NaN\n", "minute 0 has a rate of NaN events/s"),
+        ] {
+            let message = refused(text, workload);
+            assert!(message.contains(says), "{message}");
+            assert!(message.starts_with("/input: "), "{message}");
+        }
+        assert!(refused(&format!("{header}0,1\n"), world).starts_with("/input: TOML parse error"));
+        let late = refused("second\n10\n7000\n", |path| failures(path, 6_000.0));
+        assert_eq!(late, "/input: line 3: second 7000 is not within the workload's 6000 s");
+        let none = workload(Path::new("nowhere.csv")).unwrap_err().to_string();
+        assert!(none.starts_with("nowhere.csv: "), "{none}");
+    }
 }

@@ -1,9 +1,22 @@
 //! The only place where things are wired, printed and served.
 //!
-//! [`cli`] is what the user can type, [`input`] reads the files that they name; [`simulate`] lives a
-//! day under each policy, [`score`] judges it.
+//! [`cli`] is what the user can type, [`input`] reads the files that they name. [`demo`] tells the
+//! story of the three phases; [`simulate`] lives a day under each policy and [`score`] judges it;
+//! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows.
 
 pub mod cli;
+pub mod demo;
 pub mod input;
+pub mod progress;
+pub mod report;
 pub mod score;
 pub mod simulate;
+pub mod table;
+
+use khaos_core::units::Timestamp;
+
+/// Hours and minutes of the day.
+fn clock_time(at: Timestamp) -> String {
+    let minutes = at.0.div_euclid(60_000).rem_euclid(24 * 60);
+    format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}

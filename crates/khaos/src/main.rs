@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use khaos::cli::Cli;
+use khaos::input::BadInput;
 
 #[allow(clippy::print_stderr, reason = "the one place where an error is printed")]
 fn main() -> ExitCode {
     Cli::parse().run().unwrap_or_else(|error| {
         eprintln!("khaos: {error:#}");
-        ExitCode::FAILURE
+        ExitCode::from(if error.is::<BadInput>() { 2 } else { 1 })
     })
 }

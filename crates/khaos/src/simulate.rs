@@ -21,7 +21,8 @@ use serde::Serialize;
 use self::day::{Day, live};
 pub use self::policy::Policy;
 use self::rehearsal::{Rehearsal, rehearse};
-use self::watched::OnRecord;
+use self::watched::{OnRecord, unwatched};
+use crate::progress::progress;
 use crate::score::{InForce, Objective, score};
 
 /// One simulation: everything but the policy.
@@ -79,6 +80,15 @@ pub struct PolicyResult {
     pub exposure_if_dead: Option<f64>,
 }
 
+/// The same day under several policies.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// How each did, in the order in which they were asked for.
+    pub policies: Vec<PolicyResult>,
+    /// Length of the day, s.
+    pub virtual_s: f64,
+}
+
 /// A policy's day with its result.
 #[derive(Debug)]
 pub struct Simulated {
@@ -96,6 +106,25 @@ impl Simulation {
             bounds: self.bounds,
             checkpoints_per_hour: None,
         }
+    }
+
+    /// Lives the day under each of `policies`; khaos profiles before. Progress goes to standard
+    /// error.
+    pub fn compare(&self, policies: &[Policy]) -> anyhow::Result<Comparison> {
+        let bar = progress(policies.len() as u64 + 1, "policies");
+        let learnt = if policies.contains(&Policy::Khaos) {
+            self.rehearse(unwatched())?.learnt()
+        } else {
+            Vec::new()
+        };
+        let mut results = Vec::with_capacity(policies.len());
+        for &policy in policies {
+            bar.inc(1);
+            bar.set_message(policy.to_string());
+            results.push(self.live(policy, &learnt, unwatched())?.result);
+        }
+        bar.finish_and_clear();
+        Ok(Comparison { policies: results, virtual_s: self.workload.secs() })
     }
 
     /// Observes and profiles on the recording, before second 0.

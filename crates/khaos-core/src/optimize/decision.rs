@@ -19,8 +19,12 @@ use crate::units::{CheckpointInterval, Seconds, Timestamp};
 const CREDIBILITY: f64 = 0.75;
 /// Minutes ahead that a driven interval has to suit: until the next decision, and one missed.
 pub const HORIZON_MIN: u32 = 2;
-/// An increase smaller than this share of the interval waits.
+/// An increase smaller than this share of the interval waits,
 const DEAD_BAND: f64 = 0.1;
+/// until the last change is this long ago, s: the interval then creeps up instead of twitching.
+const DEAD_BAND_S: f64 = 900.0;
+/// After a change was rolled back nothing is changed for this long, s.
+const AFTER_ROLLBACK_S: f64 = 600.0;
 /// Among feasible intervals, latencies within this share of the lowest count as equal.
 const SAME_LATENCY: f64 = 0.01;
 /// The interval is at least so many checkpoint durations.
@@ -60,7 +64,9 @@ pub struct Situation<'a> {
     pub in_force: CheckpointInterval,
     /// Recent minutes, oldest first.
     pub minutes: &'a [&'a Minute],
-    /// When the last change was rolled back, if it was recently.
+    /// When the interval last changed.
+    pub changed_at: Option<Timestamp>,
+    /// When a change was last rolled back, unless there was another change since.
     pub rolled_back_at: Option<Timestamp>,
 }
 
@@ -97,7 +103,7 @@ pub enum Reason {
         /// The objectives that it keeps.
         keeps: Vec<Objective>,
     },
-    /// No interval keeps this one beside the more important ones.
+    /// No interval keeps this one beside what is more important.
     GivenUp {
         /// The objective.
         objective: Objective,
@@ -196,7 +202,8 @@ pub fn decide(
     if checkpoints_failing(situation.minutes) {
         return hold(Reason::CheckpointsFailing);
     }
-    if situation.rolled_back_at.is_some_and(|at| situation.now.secs_since(at) < 600.0) {
+    let within = |at: Timestamp, s: f64| situation.now.secs_since(at) < s;
+    if situation.rolled_back_at.is_some_and(|at| within(at, AFTER_ROLLBACK_S)) {
         return hold(Reason::RolledBack);
     }
     let Some(predictors) = predictors else { return hold(Reason::NoModels) };
@@ -211,7 +218,8 @@ pub fn decide(
     let (best, mut reasons) = choose(&rated, goals);
     reasons.extend(floors.into_iter().filter(|_| best.interval == rated[0].interval));
 
-    let wait = dead_band(situation.in_force, best.interval)
+    let small = is_small_increase(situation.in_force, best.interval);
+    let wait = (small && situation.changed_at.is_some_and(|at| within(at, DEAD_BAND_S)))
         .then(|| rated.iter().find(|c| c.interval == situation.in_force))
         .flatten();
     if wait.is_some() {
@@ -239,8 +247,8 @@ pub fn decide(
     }
 }
 
-/// A small increase waits: a decrease is never small.
-fn dead_band(in_force: CheckpointInterval, best: CheckpointInterval) -> bool {
+/// Small increases wait; a decrease is never small.
+fn is_small_increase(in_force: CheckpointInterval, best: CheckpointInterval) -> bool {
     best > in_force && best.seconds() < in_force.seconds() * (1.0 + DEAD_BAND)
 }
 
@@ -357,8 +365,8 @@ fn choose<'a>(rated: &'a [Candidate], goals: &Goals) -> (&'a Candidate, Vec<Reas
             }
         }
     };
-    let mut reasons: Vec<Reason> =
-        given_up.iter().rev().map(|&objective| Reason::GivenUp { objective }).collect();
+    let beside = given_up.iter().rev().filter(|&&o| o != Objective::Recovery);
+    let mut reasons: Vec<Reason> = beside.map(|&objective| Reason::GivenUp { objective }).collect();
     if given_up.contains(&Objective::Recovery) {
         let shortest = feasible
             .into_iter()
@@ -436,7 +444,7 @@ impl std::fmt::Display for Reason {
                 let names: Vec<String> = keeps.iter().map(ToString::to_string).collect();
                 write!(f, "the largest that keeps {}", names.join(" and "))
             }
-            Self::GivenUp { objective } => write!(f, "no interval keeps {objective} as well"),
+            Self::GivenUp { objective } => write!(f, "{objective} cannot be kept beside that"),
             Self::ShortestRecovery => {
                 write!(f, "no interval keeps the recovery objective, this one recovers fastest")
             }

@@ -16,7 +16,7 @@ const SAME_LOAD: f64 = 1.02;
 /// What became of a decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// When.
+    /// When the change was put into force, or refused.
     pub at: Timestamp,
     /// The interval before.
     pub from: CheckpointInterval,

@@ -52,12 +52,13 @@ impl Latency {
     pub(crate) fn now_ms(&mut self, now: Timestamp, load: f64, lag: f64, interval_s: f64) -> f64 {
         let usual = self.usual_ms(now, load, interval_s);
         let recovering = self.failed_at.is_some() || self.raised_until.is_some_and(|at| at > now);
+        if !recovering {
+            return usual;
+        }
         match &self.world.latency.catch_up {
-            Some(catch_up) if recovering => catch_up.level_ms.max(usual),
-            Some(_) => usual,
+            Some(catch_up) => catch_up.level_ms.max(usual),
             // An event waits for those before it.
-            None if recovering => usual + 1_000.0 * lag / self.world.capacity_eps,
-            None => usual,
+            None => usual + 1_000.0 * lag / self.world.capacity_eps,
         }
     }
 

@@ -49,6 +49,7 @@ struct Case {
     failing: bool,
     duration: f64,
     per_hour: Option<u32>,
+    unchanged_s: i64,
 }
 
 const USUAL: Case = Case {
@@ -61,6 +62,7 @@ const USUAL: Case = Case {
     failing: false,
     duration: 0.0,
     per_hour: None,
+    unchanged_s: 300,
 };
 
 fn decided(case: &Case) -> Decision {
@@ -103,6 +105,7 @@ fn decided(case: &Case) -> Decision {
         run: Some(&run),
         in_force: secs(case.in_force),
         minutes: &minutes.iter().collect::<Vec<_>>(),
+        changed_at: Some(Timestamp(60 * 60_000 - case.unchanged_s * 1_000)),
         rolled_back_at: None,
     };
     decide(&situation, &goals, Some(&predictors()))
@@ -140,6 +143,8 @@ fn small_increases_wait_and_decreases_do_not() {
     let just_below = decided(&Case { in_force: best - 1, ..USUAL });
     assert_eq!(just_below.verdict, Verdict::Keep);
     assert!(matches!(just_below.reasons[0], Reason::DeadBand { .. }));
+    let at_last = decided(&Case { in_force: best - 1, unchanged_s: 900, ..USUAL });
+    assert_eq!((at_last.verdict, at_last.interval.secs()), (Verdict::Change, best));
     let just_above = decided(&Case { in_force: best + 1, ..USUAL });
     assert_eq!((just_above.verdict, just_above.interval.secs()), (Verdict::Change, best));
 }
@@ -205,6 +210,7 @@ fn without_models_or_after_a_rollback_it_holds() {
         run: Some(&run),
         in_force: secs(30),
         minutes: &minutes,
+        changed_at: rolled_back_at,
         rolled_back_at,
     };
     assert_eq!(decide(&at(None), &goals, None).reasons, [Reason::NoModels]);

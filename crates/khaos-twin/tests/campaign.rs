@@ -1,0 +1,222 @@
+//! A campaign that is interrupted anywhere resumes and ends with the same records.
+#![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use khaos_control::clock::Clock;
+use khaos_control::core::job::{CheckpointSettings, JobKey};
+use khaos_control::core::profile::IntervalBounds;
+use khaos_control::core::record::{Kind, Record, RecordId};
+use khaos_control::core::stats::Seed;
+use khaos_control::core::units::{CheckpointInterval, Span, Timestamp};
+use khaos_control::observe::{GRACE_MS, Observe};
+use khaos_control::optimize::Optimize;
+use khaos_control::ports::{CloneHost, Clones, PortError, Store};
+use khaos_control::profile::{CloneBudget, Profile, STRETCH};
+use khaos_control::{ReconcileError, core};
+use khaos_twin::{MemoryStore, Twin, TwinConfig, Workload, World};
+use tokio::sync::Notify;
+
+const WORLD: &str = r#"
+name = "campaign"
+capacity_eps = 3000.0
+checkpoint_cost_s = 0.5
+detect_s = 6.0
+restart_s = 5.0
+settle_s = 18.0
+retune_stall_s = 3.0
+checkpoint_duration_s = 1.5
+dead_time_sigma = 0.2
+[latency]
+a = 4.0
+b = 0.4
+c = -0.05
+d = 0.5
+load_max_eps = 2500.0
+sigma = 0.15
+"#;
+
+/// A store whose process dies right after the record that it was told to die after.
+struct Mortal {
+    inner: Arc<MemoryStore>,
+    dies_after: usize,
+    death: Arc<Notify>,
+}
+
+#[async_trait]
+impl Store for Mortal {
+    async fn append(&self, record: Record) -> Result<Arc<Record>, PortError> {
+        let record = self.inner.append(record).await?;
+        if campaign(&self.inner).len() >= self.dies_after {
+            self.death.notify_one();
+            std::future::pending::<()>().await;
+        }
+        Ok(record)
+    }
+    async fn latest(&self, job: &JobKey, kind: Kind) -> Result<Option<Arc<Record>>, PortError> {
+        self.inner.latest(job, kind).await
+    }
+    async fn range(
+        &self,
+        job: &JobKey,
+        kind: Kind,
+        span: Span,
+    ) -> Result<Vec<Arc<Record>>, PortError> {
+        self.inner.range(job, kind, span).await
+    }
+    async fn children(&self, id: &RecordId) -> Result<Vec<Arc<Record>>, PortError> {
+        self.inner.children(id).await
+    }
+}
+
+/// What the campaign has said so far: everything but the minutes.
+fn campaign(store: &MemoryStore) -> BTreeSet<RecordId> {
+    let all = store.all();
+    all.iter().filter(|r| r.fact().kind() != Kind::Minute).map(|r| r.id().clone()).collect()
+}
+
+struct Cluster {
+    clock: Clock,
+    twin: Arc<Twin>,
+    memory: Arc<MemoryStore>,
+    job: JobKey,
+    recorded: Span,
+}
+
+impl Cluster {
+    /// A job that has been observed for an hour and a half.
+    async fn observed() -> Self {
+        let clock = Clock::anchored(Timestamp(1_000_000_020_000));
+        let job = JobKey("campaign".into());
+        let workload = (0..90).map(|i| 1_200.0 + 900.0 * (f64::from(i) / 14.0).sin()).collect();
+        let config = TwinConfig {
+            job: job.clone(),
+            world: World::parse(WORLD).unwrap(),
+            workload: Workload::new(workload).unwrap(),
+            settings: CheckpointSettings::full(CheckpointInterval::from_secs(60).unwrap()),
+            failures: vec![],
+            outages: vec![],
+            seed: Seed(5),
+            noise: true,
+        };
+        let twin = Twin::start(config, clock);
+        let from = twin.started_at();
+        let recorded = Span { from: from.minute(), to: from.plus_secs(90.0 * 60.0).minute() };
+        let cluster = Self { clock, twin, memory: Arc::default(), job, recorded };
+        let observe = cluster.observe(cluster.memory.clone());
+        let mut tick = from.minute().plus_millis(60_000 + GRACE_MS);
+        while tick <= recorded.to.plus_millis(GRACE_MS) {
+            clock.sleep_until(tick).await;
+            observe.minutes(&cluster.job).await.unwrap();
+            tick = tick.plus_millis(60_000);
+        }
+        cluster
+    }
+
+    fn observe(&self, store: Arc<dyn Store>) -> Observe {
+        Observe {
+            clock: self.clock,
+            jobs: self.twin.clone(),
+            metrics: self.twin.clone(),
+            checkpoints: self.twin.clone(),
+            store,
+        }
+    }
+
+    /// One life of the process: everything that follows from the minutes.
+    async fn life(&self, store: Arc<dyn Store>) -> Result<(), ReconcileError> {
+        let secs = |s| CheckpointInterval::from_secs(s).unwrap();
+        let bounds = IntervalBounds::new(secs(5), secs(60)).unwrap();
+        self.observe(store.clone()).conclude(&self.job, self.recorded, STRETCH).await?;
+        let profile = Profile {
+            clock: self.clock,
+            jobs: self.twin.clone(),
+            metrics: self.twin.clone(),
+            checkpoints: self.twin.clone(),
+            clones: Clones::new(self.twin.clone()),
+            log: self.twin.clone(),
+            injector: self.twin.clone(),
+            store: store.clone(),
+            bounds,
+            budget: CloneBudget { at_once: 2, clone_minutes: 6.0 * 45.0 },
+        };
+        profile.reconcile(&self.job).await?;
+        let goals = core::optimize::Goals {
+            objectives: core::optimize::Objectives {
+                recovery: None,
+                visibility: None,
+                latency: None,
+                order: core::optimize::Objectives::DEFAULT_ORDER.to_vec(),
+            },
+            bounds,
+            checkpoints_per_hour: None,
+        };
+        Optimize::new(self.clock, self.twin.clone(), store, goals).fit(&self.job).await
+    }
+
+    async fn assert_clean(&self) {
+        assert_eq!(self.twin.running().await, Ok(vec![]), "no clone is left");
+    }
+}
+
+async fn uninterrupted() -> BTreeSet<RecordId> {
+    let cluster = Cluster::observed().await;
+    cluster.life(cluster.memory.clone()).await.unwrap();
+    cluster.assert_clean().await;
+    campaign(&cluster.memory)
+}
+
+#[tokio::test(start_paused = true)]
+async fn interrupted_after_any_record_it_ends_with_the_same_records() {
+    let whole = uninterrupted().await;
+    assert_eq!(whole.len(), 1 + 1 + 6 + 1, "observation, design, six trials, models");
+    for dies_after in 1..=whole.len() {
+        let cluster = Cluster::observed().await;
+        let death = Arc::new(Notify::new());
+        let mortal = Mortal { inner: cluster.memory.clone(), dies_after, death: death.clone() };
+        tokio::select! {
+            biased;
+            () = death.notified() => {}
+            ended = cluster.life(Arc::new(mortal)) => panic!("it outlived its death: {ended:?}"),
+        }
+        assert_eq!(campaign(&cluster.memory).len(), dies_after);
+        cluster.life(cluster.memory.clone()).await.unwrap();
+        assert_eq!(campaign(&cluster.memory), whole, "died after {dies_after} records");
+        cluster.assert_clean().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn killed_in_the_middle_of_trials_it_ends_with_the_same_records() {
+    let whole = uninterrupted().await;
+    for seconds in [1.0, 333.3, 517.0, 634.5] {
+        let cluster = Cluster::observed().await;
+        let mut hit = false;
+        // Three deaths in a row, each after as long.
+        for _ in 0..3 {
+            let until = cluster.clock.now().plus_secs(seconds);
+            tokio::select! {
+                biased;
+                () = cluster.clock.sleep_until(until) => {}
+                ended = cluster.life(cluster.memory.clone()) => ended.unwrap(),
+            }
+            hit |= !cluster.twin.running().await.unwrap().is_empty();
+        }
+        assert!(hit, "a kill must hit a trial to prove anything");
+        cluster.life(cluster.memory.clone()).await.unwrap();
+        assert_eq!(campaign(&cluster.memory), whole, "killed every {seconds} s");
+        cluster.assert_clean().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_campaign_deploys_nothing_more() {
+    let cluster = Cluster::observed().await;
+    cluster.life(cluster.memory.clone()).await.unwrap();
+    let launched = cluster.twin.launched();
+    assert_eq!(launched, 6);
+    cluster.life(cluster.memory.clone()).await.unwrap();
+    assert_eq!(cluster.twin.launched(), launched);
+}

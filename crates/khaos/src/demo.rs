@@ -1,0 +1,173 @@
+//! `khaos demo`: the three phases on the embedded engine, told as a story.
+//!
+//! Yesterday is observed and profiled, today is lived under each policy; the story is told from the
+//! records as they arrive ([`story`]), the page is drawn from them at the end ([`crate::report`]).
+
+mod story;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use khaos_adapters::sqlite::SqliteStore;
+use khaos_control::ports::Store;
+use khaos_core::profile::IntervalBounds;
+use khaos_core::record::Record;
+use khaos_core::stats::Seed;
+use khaos_core::units::{CheckpointInterval, Millis, Seconds};
+use khaos_twin::{Workload, World};
+use serde_json::{Value, json};
+
+use self::story::Story;
+use crate::report::{Report, page};
+use crate::simulate::day::in_virtual_time;
+use crate::simulate::{Policy, PolicyResult, Simulation, usual_failures};
+
+/// The load at the height of the evening, events/s, but for noise.
+const PEAK_EPS: f64 = 42_000.0;
+/// Intervals that somebody might have guessed, s; the first is what the job has today.
+const GUESSES: [u32; 4] = [120, 60, 30, 10];
+
+/// What a demo amounts to.
+#[derive(Debug)]
+pub struct Demo {
+    /// The simulation behind it.
+    pub simulation: Simulation,
+    /// How each policy did, khaos and the oracle last.
+    pub results: Vec<PolicyResult>,
+    /// Everything that khaos recorded, yesterday's conclusions included.
+    pub records: Vec<Arc<Record>>,
+}
+
+/// The demo's day.
+pub fn simulation(seed: u64) -> anyhow::Result<Simulation> {
+    let workload = Workload::web_shop_day(PEAK_EPS, Seed(seed).child("today"));
+    let interval = |secs| CheckpointInterval::from_secs(secs);
+    Ok(Simulation {
+        world: World::parse(include_str!("demo/world.toml"))?,
+        recording: Workload::web_shop_day(PEAK_EPS, Seed(seed).child("yesterday")),
+        failures: usual_failures(&workload),
+        workload,
+        recovery: Seconds::new(180.0)?,
+        latency: Millis::new(500.0)?,
+        bounds: IntervalBounds::new(interval(10)?, interval(GUESSES[0])?)?,
+        seed,
+        noise: true,
+    })
+}
+
+/// Runs the demo, telling `story` as it goes.
+fn play(seed: u64, story: &mut Story) -> anyhow::Result<Demo> {
+    let simulation = simulation(seed)?;
+    story.begin(&simulation);
+    let rehearsal = simulation.rehearse(story.observing(&simulation))?;
+    let learnt = rehearsal.learnt();
+    story.profiled(&learnt);
+
+    let mut results = Vec::new();
+    for guess in GUESSES {
+        let policy = Policy::Static(CheckpointInterval::from_secs(guess)?);
+        let watch = story.living(policy, &simulation);
+        results.push(simulation.live(policy, &[], watch)?.result);
+    }
+    let khaos =
+        simulation.live(Policy::Khaos, &learnt, story.living(Policy::Khaos, &simulation))?;
+    results.push(khaos.result);
+    let oracle = story.living(Policy::Oracle, &simulation);
+    results.push(simulation.live(Policy::Oracle, &[], oracle)?.result);
+    story.end(&simulation, &khaos.day.records, &results);
+    Ok(Demo { simulation, results, records: khaos.day.records })
+}
+
+impl Demo {
+    /// The machine-readable result: the same seed gives the same bytes.
+    pub fn json(&self) -> Value {
+        let trials: Vec<_> = self.records.iter().filter_map(|r| r.trial()).collect();
+        let models = self.records.iter().rev().find_map(|r| r.models());
+        let changes: Vec<_> = self
+            .records
+            .iter()
+            .filter_map(|r| r.outcome())
+            .filter(|outcome| outcome.from != outcome.to)
+            .collect();
+        json!({
+            "seed": self.simulation.seed,
+            "world": self.simulation.world.name,
+            "objectives": self.simulation.goals().objectives,
+            "fallback_s": self.simulation.bounds.max(),
+            "trials": trials,
+            "models": models,
+            "interval_changes": changes,
+            "policies": self.results,
+            "virtual_s": self.simulation.workload.secs(),
+        })
+    }
+
+    /// The page that shows it.
+    pub fn page(&self) -> anyhow::Result<String> {
+        page(&Report {
+            title: "A day of a web shop",
+            records: &self.records,
+            results: &self.results,
+            goals: &self.simulation.goals(),
+        })
+    }
+
+    fn write(&self, dir: &Path) -> anyhow::Result<PathBuf> {
+        std::fs::create_dir_all(dir).with_context(|| {
+            format!("{}: cannot be made; give another folder with --out", dir.display())
+        })?;
+        let write = |name: &str, text: String| {
+            let path = dir.join(name);
+            // Written beside and renamed: nobody ever reads half a page.
+            let draft = dir.join(format!(".{name}.part"));
+            std::fs::write(&draft, text)
+                .and_then(|()| std::fs::rename(&draft, &path))
+                .with_context(|| format!("{}: cannot be written", path.display()))?;
+            anyhow::Ok(path)
+        };
+        write("result.json", format!("{:#}\n", self.json()))?;
+        self.keep(dir)?;
+        write("report.html", self.page()?)
+    }
+
+    /// Keeps the records behind it, to look into with the `sqlite3` shell.
+    fn keep(&self, dir: &Path) -> anyhow::Result<()> {
+        let (path, draft) = (dir.join("records.sqlite"), dir.join(".records.sqlite.part"));
+        let unwritable = || format!("{}: cannot be written", path.display());
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(unwritable);
+            }
+            _ => {}
+        }
+        let store = SqliteStore::open(&draft)?;
+        in_virtual_time(async {
+            for record in &self.records {
+                store.append(Record::clone(record)).await?;
+            }
+            Ok(())
+        })?;
+        drop(store);
+        std::fs::rename(&draft, &path).with_context(unwritable)
+    }
+}
+
+/// Runs the demo and writes its results into `dir`; prints the story, or one JSON document.
+#[allow(clippy::print_stdout, reason = "the command's result")]
+pub fn run(seed: u64, dir: &Path, as_json: bool) -> anyhow::Result<()> {
+    let mut story = if as_json { Story::silent() } else { Story::aloud() };
+    let demo = play(seed, &mut story)?;
+    let page = demo.write(dir)?;
+    if as_json {
+        println!("{:#}", demo.json());
+    } else {
+        println!("\nThe day as pictures: {}", page.display());
+    }
+    Ok(())
+}
+
+/// Runs the demo without a word.
+pub fn quietly(seed: u64) -> anyhow::Result<Demo> {
+    play(seed, &mut Story::silent())
+}

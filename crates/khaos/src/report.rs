@@ -1,0 +1,185 @@
+//! The page that shows a day: self-contained, opens offline, drawn from the store's records.
+//!
+//! records → [`timeline`] (what was in force and known, minute by minute) → [`chart`] (SVG) → HTML.
+
+mod chart;
+mod timeline;
+
+use std::sync::Arc;
+
+use khaos_core::optimize::{Goals, Verdict};
+use khaos_core::profile::Recovery;
+use khaos_core::record::Record;
+use khaos_core::units::{EventRate, Millis, Seconds};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use self::timeline::timeline;
+use crate::clock_time;
+use crate::simulate::PolicyResult;
+use crate::table::longest;
+
+/// What the page shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// Its heading.
+    pub title: &'a str,
+    /// Everything that khaos recorded.
+    pub records: &'a [Arc<Record>],
+    /// How each policy did.
+    pub results: &'a [PolicyResult],
+    /// What khaos was asked to keep.
+    pub goals: &'a Goals,
+}
+
+const STYLE: &str = "
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 66rem;
+  margin: 2rem auto; padding: 0 1rem; }
+h1 { margin-bottom: .2rem; } h2 { margin: 2.2rem 0 .4rem; font-size: 1.15rem; }
+p { max-width: 48rem; margin: .4rem 0; }
+svg { width: 100%; height: auto; display: block; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0; }
+th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child, td.text { text-align: left; }
+th { border-bottom: 2px solid #666; } tr.khaos td { font-weight: 600; background: #eaf3fa; }
+.scroll { overflow-x: auto; } footer { color: #555; margin: 3rem 0 1rem; font-size: .9rem; }
+@media print { body { margin: 0; max-width: none; } details { display: none; } h2 { break-after: avoid; }
+  svg, table { break-inside: avoid; } }
+";
+
+/// The page as HTML.
+pub fn page(report: &Report<'_>) -> anyhow::Result<String> {
+    let timeline = timeline(report.records, report.goals);
+    let charts = chart::day(&timeline, report.goals)?;
+    let markup = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "Khaos: " (report.title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (report.title) }
+                (summary(report))
+                h2 { "The day" }
+                p {
+                    "The interval follows the load: the more arrives, the longer a failure takes to catch up with,
+                    and the more recent the last checkpoint has to be. A mark on the load is a failure."
+                }
+                (PreEscaped(charts))
+                h2 { "Policies" }
+                p {
+                    "The same day and the same failures under each policy. Exposure is the share of the day in which
+                    the worst-case recovery was above its objective, whether or not a failure struck just then."
+                }
+                div.scroll { (policies(report.results)) }
+                h2 { "Trials" }
+                p {
+                    "Before that day, clones of the job were broken at the worst moment and watched until they had
+                    caught up. Everything that Khaos knows about the job comes from these."
+                }
+                div.scroll { (trials(report.records)) }
+                h2 { "Decisions" }
+                p { "Every change of the interval, and why." }
+                details { summary { "All changes" } div.scroll { (decisions(report.records)) } }
+                footer { "Drawn by Khaos from its records. Times are hours and minutes of the day." }
+            }
+        }
+    };
+    Ok(markup.into_string())
+}
+
+fn summary(report: &Report<'_>) -> Markup {
+    let objectives = &report.goals.objectives;
+    let khaos = report.results.iter().find(|r| r.name == "khaos");
+    html! {
+        p {
+            "Objectives: "
+            @if let Some(recovery) = objectives.recovery { "recovery within " (format!("{:.0} s", recovery.get())) }
+            @if let Some(latency) = objectives.latency { ", p99 latency below " (format!("{:.0} ms", latency.get())) }
+            ". Fallback: " (report.goals.bounds.max()) "."
+        }
+        @if let Some(khaos) = khaos {
+            p {
+                b { (percent(khaos.exposure)) " exposure" } ", " (khaos.interval_changes) " changes of the interval, "
+                (format!("{:.0} s", khaos.downtime_s)) " of downtime for them, " (khaos.recoveries_over) " of "
+                (khaos.failures) " recoveries above the objective."
+                @if let Some(dead) = khaos.exposure_if_dead {
+                    " With Khaos dead and the fallback in force it would have been " (percent(dead)) "."
+                }
+            }
+        }
+    }
+}
+
+fn policies(results: &[PolicyResult]) -> Markup {
+    html! {
+        table {
+            thead { tr {
+                th { "policy" } th { "exposure" } th { "recoveries over" } th { "longest, s" } th { "latency, ms" }
+                th { "visibility, s" } th { "changes" } th { "downtime, s" } th { "checkpoints" }
+            } }
+            tbody {
+                @for r in results {
+                    tr.khaos[r.name == "khaos"] {
+                        td { (r.name) } td { (percent(r.exposure)) }
+                        td { (r.recoveries_over) " of " (r.failures) }
+                        td { (longest(r)) }
+                        td { (format!("{:.0}", r.latency_mean_ms)) }
+                        td { (format!("{:.0}", r.visibility_mean_s)) }
+                        td { (r.interval_changes) } td { (format!("{:.0}", r.downtime_s)) } td { (r.checkpoints) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn trials(records: &[Arc<Record>]) -> Markup {
+    let mut trials: Vec<_> = records.iter().filter_map(|r| r.trial()).collect();
+    trials.sort_by_key(|trial| trial.index);
+    let or_dash = |value: Option<f64>| value.map_or("–".into(), |v| format!("{v:.0}"));
+    html! {
+        table {
+            thead { tr {
+                th { "interval" } th { "load, events/s" } th { "latency, ms" } th { "down, s" } th { "age, s" }
+                th { "catch-up, events/s" } th { "recovery, s" }
+            } }
+            tbody {
+                @for t in trials {
+                    tr {
+                        td { (t.interval) } td { (format!("{:.0}", t.load.get())) }
+                        td { (or_dash(t.latency.map(Millis::get))) }
+                        td { (or_dash(t.dead_time.map(Seconds::get))) }
+                        td { (or_dash(t.age.map(Seconds::get))) }
+                        td { (or_dash(t.catch_up.map(EventRate::get))) }
+                        td { @match &t.recovery {
+                            Recovery::Measured(s) => { (format!("{:.0}", s.get())) }
+                            Recovery::Censored(s) => { "more than " (format!("{:.0}", s.get())) }
+                            Recovery::Spoilt(why) => { (why) }
+                        } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn decisions(records: &[Arc<Record>]) -> Markup {
+    let changes = records
+        .iter()
+        .filter_map(|r| r.decision())
+        .filter(|decision| decision.verdict == Verdict::Change);
+    html! {
+        table {
+            thead { tr { th { "at" } th { "decision" } } }
+            tbody { @for d in changes { tr { td { (clock_time(d.at)) } td.text { (d.sentence()) } } } }
+        }
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
