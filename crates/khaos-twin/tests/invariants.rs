@@ -345,7 +345,8 @@ impl Lived {
 
 #[test]
 fn invariants_hold_in_a_thousand_lives() {
-    let config = Config { cases: 1_000, failure_persistence: None, ..Config::default() };
+    let cases = std::env::var("KHAOS_LIVES").map_or(1_000, |lives| lives.parse().unwrap());
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let changes = std::cell::Cell::new(0);
     TestRunner::new_with_rng(config, rng)

@@ -31,15 +31,17 @@ impl Files {
         self.dir.path().join(name)
     }
 
-    fn simulate(&self, world: &Path, workload: &Path, more: &[&str]) -> assert_cmd::assert::Assert {
-        let mut command = Command::cargo_bin("khaos").unwrap();
-        command.arg("simulate").arg("--world").arg(world).arg("--workload").arg(workload);
-        command.args(["--recovery", "240s", "--latency", "1s"]).args(more).assert()
-    }
-
     fn usual(&self, more: &[&str]) -> assert_cmd::assert::Assert {
-        self.simulate(&self.path("world.toml"), &self.path("workload.csv"), more)
+        let (world, workload) = (self.path("world.toml"), self.path("workload.csv"));
+        simulate(&world, &workload).args(["--recovery", "240s"]).args(more).assert()
     }
+}
+
+fn simulate(world: &Path, workload: &Path) -> Command {
+    let mut command = Command::cargo_bin("khaos").unwrap();
+    command.arg("simulate").arg("--world").arg(world).arg("--workload").arg(workload);
+    command.args(["--latency", "1s"]);
+    command
 }
 
 #[test]
@@ -123,13 +125,11 @@ fn what_cannot_be_used_is_refused_with_its_place() {
         (&world, &workload, &["--seed", "one"], &["--seed", "one"]),
     ];
     for (world, workload, more, says) in cases {
-        // A later --recovery takes the place of the usual one.
-        let mut command = Command::cargo_bin("khaos").unwrap();
-        command.arg("simulate").arg("--world").arg(world).arg("--workload").arg(workload);
-        command.args(["--latency", "1s"]).args(more);
+        let mut command = simulate(world, workload);
         if !more.contains(&"--recovery") {
             command.args(["--recovery", "240s"]);
         }
+        command.args(more);
         let output = command.assert().code(2).get_output().clone();
         let error = String::from_utf8(output.stderr).unwrap();
         for said in says {

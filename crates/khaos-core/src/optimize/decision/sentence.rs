@@ -1,0 +1,68 @@
+//! Decisions in words.
+
+use super::{Advice, Decision, Reason, Verdict};
+
+impl Decision {
+    /// The decision in one sentence.
+    pub fn sentence(&self) -> String {
+        let head = match self.verdict {
+            Verdict::Change => {
+                format!("Change the interval from {} to {}", self.from, self.interval)
+            }
+            Verdict::Keep => format!("Keep the interval at {}", self.interval),
+            Verdict::Hold => format!("Hold the interval at {}", self.interval),
+        };
+        let load = self
+            .load
+            .map_or(String::new(), |l| format!(", ready for {:.0} events/s", l.upper.get()));
+        let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
+        let advice = self.advice.map_or(String::new(), |a| format!("; {a}"));
+        format!("{head}{load}: {}{advice}.", reasons.join("; "))
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoModels => write!(f, "there are no models of this job yet"),
+            Self::JobUnknown => write!(f, "the engine could not be asked about the job"),
+            Self::NotRunning => write!(f, "the job is not running"),
+            Self::LoadUnknown => write!(f, "the arrival rate is not known"),
+            Self::CheckpointsFailing => write!(f, "checkpoints fail and none completes"),
+            Self::RolledBack => write!(f, "the last change was just rolled back"),
+            Self::LargestFeasible { keeps } if keeps.is_empty() => {
+                write!(f, "no objective asks for a smaller one")
+            }
+            Self::LargestFeasible { keeps } => {
+                let names: Vec<String> = keeps.iter().map(ToString::to_string).collect();
+                write!(f, "the largest that keeps {}", names.join(" and "))
+            }
+            Self::GivenUp { objective } => write!(f, "{objective} cannot be kept beside that"),
+            Self::ShortestRecovery => {
+                write!(f, "no interval keeps the recovery objective, this one recovers fastest")
+            }
+            Self::DeadBand { better } => write!(f, "{better} would be too small a step"),
+            Self::CheckpointsSlow { floor } => {
+                write!(f, "checkpoints take too long for less than {floor}")
+            }
+            Self::Budget { floor } => {
+                write!(f, "the checkpoint budget allows no less than {floor}")
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Advice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Capacity { now_eps, needed_eps } => write!(
+                f,
+                "a capacity of {needed_eps:.0} events/s instead of {now_eps:.0} would keep it"
+            ),
+            Self::ShortenDeadTime { floor_s } => write!(
+                f,
+                "no capacity would keep it: detection and restore take {floor_s:.0} s, shorten them"
+            ),
+        }
+    }
+}
