@@ -167,7 +167,7 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Arc<Record>>, PortError> {
         self.find(
             "SELECT json FROM record WHERE job = ?1 AND kind = ?2 AND at_ms >= ?3 AND at_ms < ?4 \
-             ORDER BY seq",
+             ORDER BY at_ms, seq",
             params![job.0, kind.name(), span.from.0, span.to.0],
         )
     }

@@ -60,9 +60,9 @@ async fn a_record_changed_by_hand_shows() {
     store.append(Record::new(&job, Timestamp(1), vec![], minute)).await.unwrap();
     let forge = rusqlite::Connection::open(&path).unwrap();
     forge
-        .execute("UPDATE record SET json = replace(json, '\"attempt\":0', '\"attempt\":3')", [])
+        .execute("UPDATE record SET json = replace(json, '\"attempt\":null', '\"attempt\":3')", [])
         .unwrap();
     let found = store.latest(&job, Kind::Minute).await.unwrap().unwrap();
-    assert_eq!(found.minute().unwrap().attempt, 3);
+    assert_eq!(found.minute().unwrap().attempt, Some(3));
     assert!(found.verify().is_err());
 }

@@ -5,8 +5,8 @@
 
 pub mod driver;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use khaos_core::job::{JobKey, JobRun};
 use khaos_core::observe::Minute;
@@ -16,7 +16,7 @@ use khaos_core::units::{CheckpointInterval, Span};
 
 use crate::ReconcileError;
 use crate::clock::Clock;
-use crate::ports::{Actuator, Jobs, Store};
+use crate::ports::{Actuator, Jobs, PortError, Store};
 
 /// How far back the minutes before a change are looked for, s.
 const LOOK_BACK_S: f64 = 1_800.0;
@@ -29,8 +29,8 @@ pub struct Act {
     actuator: Arc<dyn Actuator>,
     store: Arc<dyn Store>,
     goals: Goals,
-    /// Whether this life has put an interval into force yet: an actuator forgets with us.
-    engaged: Arc<AtomicBool>,
+    /// Jobs whose interval this life has put into force: an actuator forgets with us.
+    engaged: Arc<Mutex<BTreeSet<JobKey>>>,
 }
 
 impl std::fmt::Debug for Act {
@@ -51,24 +51,37 @@ impl Act {
         Self { clock, jobs, actuator, store, goals, engaged: Arc::default() }
     }
 
-    /// Looks back at the last change, then puts the latest decision into force if it is not.
+    /// Takes up what was in force before this life, looks back at the last change, and puts the
+    /// latest decision into force if it is not.
     pub async fn reconcile(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        self.take_up(job).await?;
         self.look_back(job).await?;
         let Some(record) = self.store.latest(job, Kind::Decision).await? else { return Ok(()) };
         let Some(decision) = record.decision() else { return Ok(()) };
         if self.store.children(record.id()).await?.iter().any(|r| r.outcome().is_some()) {
             return Ok(());
         }
-        let wanted = match decision.verdict {
-            Verdict::Change => true,
-            Verdict::Keep => !self.engaged.load(Ordering::Relaxed),
-            Verdict::Hold => false,
-        };
-        if !wanted {
+        // Keeping the engine's own interval needs nobody; keeping another was taken up above.
+        if decision.verdict != Verdict::Change {
             return Ok(());
         }
         let run = self.jobs.describe(job).await?;
         self.change(job, &run, record.id(), decision.from, decision.interval, None).await
+    }
+
+    /// What an earlier life drove is driven again: the store says that it is in force.
+    async fn take_up(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        if self.engaged().contains(job) {
+            return Ok(());
+        }
+        let Some(record) = self.store.latest(job, Kind::Outcome).await? else { return Ok(()) };
+        let Some(outcome) = record.outcome() else { return Ok(()) };
+        let run = self.jobs.describe(job).await?;
+        self.change(job, &run, record.id(), outcome.to, outcome.to, None).await
+    }
+
+    fn engaged(&self) -> MutexGuard<'_, BTreeSet<JobKey>> {
+        self.engaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Judges the last change once enough has been seen of it, and undoes it where it did harm.
@@ -107,12 +120,16 @@ impl Act {
         let last = self.store.latest(job, Kind::Outcome).await?;
         let generation = last.as_deref().and_then(Record::outcome).map_or(0, |o| o.generation) + 1;
         let applied = self.actuator.apply(run, to, generation).await;
+        if let Err(error @ PortError::Unavailable(_)) = applied {
+            // Nobody said no: it is tried again.
+            return Err(error.into());
+        }
         let effect = match (&applied, rolls_back) {
             (Ok(()), None) => Effect::Applied,
             (Ok(()), Some(why)) => Effect::RolledBack(why),
             (Err(error), _) => Effect::Refused(error.to_string()),
         };
-        self.engaged.fetch_or(applied.is_ok(), Ordering::Relaxed);
+        self.engaged().insert(job.clone());
         // What was refused leaves the interval as it was.
         let to = if applied.is_ok() { to } else { from };
         self.append(job, because, Outcome { at: self.clock.now(), from, to, generation, effect })

@@ -51,7 +51,7 @@ impl Observe {
         };
         let mut start = earliest.max(over.plus_millis(-BACKFILL_MIN * 60_000));
         while start < over {
-            let minute = self.condense(job, start).await.unwrap_or_else(|_| Minute::blind(start));
+            let minute = self.condense(job, start).await;
             let parents = last.iter().map(|record| record.id().clone()).collect();
             last = Some(self.append(job, parents, Fact::Minute(minute)).await?);
             start = start.plus_millis(60_000);
@@ -79,12 +79,22 @@ impl Observe {
         Ok(self.append(job, parents, Fact::Observation(observation)).await?)
     }
 
-    async fn condense(&self, job: &JobKey, start: Timestamp) -> Result<Minute, PortError> {
+    /// Asks everybody; whoever does not answer is missing, and said to be.
+    async fn condense(&self, job: &JobKey, start: Timestamp) -> Minute {
         let span = Span { from: start, to: start.plus_millis(60_000) };
-        let run = self.jobs.describe(job).await?;
-        let readings = self.metrics.readings(&run.engine_id, span).await?;
-        let history = self.checkpoints.history(&run.engine_id).await?;
-        Ok(Minute::condense(start, &readings, &run, &history))
+        let run = match self.jobs.describe(job).await {
+            Ok(run) => run,
+            Err(error) => {
+                return Minute { errors: vec![error.to_string()], ..Minute::blind(start) };
+            }
+        };
+        let readings = self.metrics.readings(&run.engine_id, span).await;
+        let history = self.checkpoints.history(&run.engine_id).await;
+        let errors = [readings.as_ref().err(), history.as_ref().err()];
+        Minute {
+            errors: errors.into_iter().flatten().map(ToString::to_string).collect(),
+            ..Minute::condense(start, Some(&run), readings.as_ref().ok(), history.as_ref().ok())
+        }
     }
 
     async fn append(

@@ -9,7 +9,7 @@ use khaos_core::observe::Minute;
 use khaos_core::optimize::{Effect, Goals, Predictors, Situation, decide, fit_models};
 use khaos_core::profile::Trial;
 use khaos_core::record::{Fact, Kind, Record, RecordId};
-use khaos_core::units::{CheckpointInterval, Span};
+use khaos_core::units::Span;
 
 use crate::ReconcileError;
 use crate::clock::Clock;
@@ -85,7 +85,7 @@ impl Optimize {
         let last = last.as_deref().and_then(Record::outcome);
         let in_force = match (last, &run) {
             (Some(outcome), _) => outcome.to,
-            (None, Some(run)) => self.within_bounds(run.checkpointing.interval),
+            (None, Some(run)) => run.checkpointing.interval,
             (None, None) => self.goals.bounds.max(),
         };
         let rolled_back_at =
@@ -95,7 +95,7 @@ impl Optimize {
             run: run.as_ref(),
             in_force,
             minutes: &minutes,
-            changed_at: last.map(|outcome| outcome.at),
+            changed_at: last.filter(|o| o.from != o.to).map(|outcome| outcome.at),
             rolled_back_at,
         };
         let decision = decide(&situation, &self.goals, predictors.as_deref());
@@ -118,9 +118,5 @@ impl Optimize {
         let predictors = Arc::new(predictors);
         *ready = Some(Ready { models: record.id().clone(), predictors: Arc::clone(&predictors) });
         Ok(Some(predictors))
-    }
-
-    fn within_bounds(&self, interval: CheckpointInterval) -> CheckpointInterval {
-        interval.clamp(self.goals.bounds.min(), self.goals.bounds.max())
     }
 }

@@ -13,15 +13,26 @@ use khaos_core::job::JobKey;
 use khaos_core::observe::StretchShape;
 use khaos_core::profile::{Design, IntervalBounds, PlannedTrial, Trial, design};
 use khaos_core::record::{Fact, Kind, Record, RecordId};
+use khaos_core::units::CheckpointInterval;
 use thiserror::Error;
 
 use crate::ReconcileError;
 use crate::clock::Clock;
 use crate::ports::{Checkpoints, Clones, FaultInjector, Jobs, Metrics, Store, WorkloadLog};
 
-/// What a trial replays at most: to its steady state, then to the end of the longest recovery that
-/// is waited for.
-pub const STRETCH: StretchShape = StretchShape { lead_s: 900.0, hold_s: 1_800.0 };
+/// From the start of a replay to the failure, beside one interval: enough for a clone to start and
+/// show a steady state, s.
+const LEAD_S: f64 = 600.0;
+/// The longest recovery that is waited for, s.
+const HOLD_S: f64 = 1_800.0;
+/// Beside two intervals, what the worst moment may keep a trial waiting, s.
+const AIM_S: f64 = 60.0;
+
+/// The stretch that a trial replays at intervals up to `longest`, if all takes as long as it may.
+pub fn stretch(longest: CheckpointInterval) -> StretchShape {
+    let interval = longest.seconds();
+    StretchShape { lead_s: LEAD_S + interval, hold_s: 2.0 * interval + AIM_S + HOLD_S }
+}
 
 /// What a campaign may cost. Hard: a trial that might exceed it is not started.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,7 +115,8 @@ impl Profile {
 
     /// How many trials the budget allows, each counted with the longest it may take.
     fn affordable(&self) -> Result<usize, BudgetTooSmall> {
-        let trial_minutes = (STRETCH.lead_s + STRETCH.hold_s) / 60.0;
+        let StretchShape { lead_s, hold_s } = stretch(self.bounds.max());
+        let trial_minutes = (lead_s + hold_s) / 60.0;
         let CloneBudget { at_once, clone_minutes } = self.budget;
         let trials = (clone_minutes / trial_minutes).floor();
         if trials < 1.0 || at_once == 0 {

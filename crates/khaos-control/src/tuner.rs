@@ -23,7 +23,8 @@ pub struct Tuner {
 }
 
 impl Tuner {
-    /// Tunes `job` until `until`: once a minute, as soon as the minute before has been read.
+    /// Tunes `job` until `until`: once a minute, as soon as the minute before has been read. Ends
+    /// earlier only when a stored record is not what it was.
     pub async fn tune(&self, job: &JobKey, until: Timestamp) -> Result<(), ReconcileError> {
         loop {
             let tick =
@@ -33,9 +34,19 @@ impl Tuner {
                 return Ok(());
             }
             self.clock.sleep_until(tick).await;
-            self.observe.minutes(job).await?;
-            self.optimize.decide(job).await?;
-            self.act.reconcile(job).await?;
+            match self.minute(job).await {
+                // A minute that did not go well is followed by another; a store that lies is not
+                // to be acted on.
+                Err(error @ ReconcileError::Tampered(_)) => return Err(error),
+                Err(error) => tracing::warn!(%job, %error, "this minute"),
+                Ok(()) => {}
+            }
         }
+    }
+
+    async fn minute(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        self.observe.minutes(job).await?;
+        self.optimize.decide(job).await?;
+        self.act.reconcile(job).await
     }
 }

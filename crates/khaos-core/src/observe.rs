@@ -1,6 +1,6 @@
 //! Observe: is the job steady, and which loads matter?
 //!
-//! [`minute`] condenses readings into one [`Minute`] a minute; [`steady`] judges whether a job is in
+//! [`mod@minute`] condenses readings into one [`Minute`] a minute; [`mod@steady`] judges whether a job is in
 //! its steady state; [`levels`] finds the load levels that a profile has to cover and where in the
 //! recording each of them can be replayed from.
 

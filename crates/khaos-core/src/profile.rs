@@ -1,6 +1,6 @@
 //! Profile: which trials to run, and what a trial measured.
 //!
-//! [`design`] chooses the trials before any of them runs; [`recovery`] finds in a lag series when a
+//! [`mod@design`] chooses the trials before any of them runs; [`recovery`] finds in a lag series when a
 //! failure was over; [`trial`] assembles what one experiment showed, in parts.
 
 pub mod design;
@@ -8,5 +8,5 @@ pub mod recovery;
 pub mod trial;
 
 pub use design::{Design, IntervalBounds, InvalidBounds, PlannedTrial, design};
-pub use recovery::{calm_below_s, onset, recovered};
+pub use recovery::{Progress, calm_below_s, onset, recovered};
 pub use trial::{Evidence, Recovery, Trial, assemble};

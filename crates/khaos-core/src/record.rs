@@ -206,16 +206,9 @@ mod tests {
 
     fn minute(start: i64) -> Fact {
         Fact::Minute(Minute {
-            start: Timestamp(start),
-            arrival: Reading::Unknown,
-            throughput: Reading::Unknown,
-            lag: Reading::Stale,
-            latency: Reading::Unknown,
             status: JobStatus::Running,
-            attempt: 0,
-            checkpoints_completed: 0,
-            checkpoints_failed: 0,
-            checkpoint_duration: Reading::Unknown,
+            lag: Reading::Stale,
+            ..Minute::blind(Timestamp(start))
         })
     }
 

@@ -68,19 +68,22 @@ quantity!(
     Events, "a number of events", "zero or more", |v| v >= 0.0
 );
 
-/// A checkpoint interval: whole seconds between checkpoint triggers, one or more.
+/// A checkpoint interval: whole seconds between checkpoint triggers, from one to a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct CheckpointInterval(u32);
 
 impl CheckpointInterval {
-    /// The interval, unless `seconds` is zero.
+    /// The longest that makes sense to anyone: a day.
+    const LONGEST_S: u32 = 86_400;
+
+    /// The interval, if it is between a second and a day.
     pub fn from_secs(seconds: u32) -> Result<Self, OutOfRange> {
-        if seconds == 0 {
-            let quantity = "a checkpoint interval in s";
-            return Err(OutOfRange { quantity, range: "1 or more", value: 0.0 });
+        if (1..=Self::LONGEST_S).contains(&seconds) {
+            return Ok(Self(seconds));
         }
-        Ok(Self(seconds))
+        let quantity = "a checkpoint interval in s";
+        Err(OutOfRange { quantity, range: "from 1 to 86400", value: f64::from(seconds) })
     }
 
     /// Whole seconds.
@@ -129,13 +132,13 @@ impl Timestamp {
     /// This point moved by `millis`, back where negative.
     #[must_use]
     pub const fn plus_millis(self, millis: i64) -> Self {
-        Self(self.0 + millis)
+        Self(self.0.saturating_add(millis))
     }
 
     /// This point moved by `seconds`, to the nearest millisecond.
     #[must_use]
     pub fn plus_secs(self, seconds: f64) -> Self {
-        Self(self.0 + (seconds * 1_000.0).round() as i64)
+        Self(self.0.saturating_add((seconds * 1_000.0).round() as i64))
     }
 
     /// Seconds from `earlier` to here, negative when `earlier` is later.

@@ -18,9 +18,30 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Shelves {
     by_id: BTreeMap<RecordId, Arc<Record>>,
-    by_kind: BTreeMap<(JobKey, Kind), Vec<Arc<Record>>>,
+    by_kind: BTreeMap<(JobKey, Kind), Shelf>,
     by_parent: BTreeMap<RecordId, Vec<Arc<Record>>>,
     all: Vec<Arc<Record>>,
+}
+
+/// Records of one kind, in the order in which they were made, and the one appended last.
+#[derive(Debug, Default)]
+struct Shelf {
+    sorted: Vec<Arc<Record>>,
+    latest: Option<Arc<Record>>,
+}
+
+impl Shelf {
+    fn push(&mut self, record: Arc<Record>) {
+        let place = self.sorted.partition_point(|other| other.at() <= record.at());
+        self.sorted.insert(place, Arc::clone(&record));
+        self.latest = Some(record);
+    }
+
+    fn within(&self, span: Span) -> &[Arc<Record>] {
+        let from = self.sorted.partition_point(|record| record.at() < span.from);
+        let to = self.sorted.partition_point(|record| record.at() < span.to);
+        &self.sorted[from..to.max(from)]
+    }
 }
 
 impl MemoryStore {
@@ -54,7 +75,7 @@ impl Store for MemoryStore {
 
     async fn latest(&self, job: &JobKey, kind: Kind) -> Result<Option<Arc<Record>>, PortError> {
         let shelves = self.shelves();
-        Ok(shelves.by_kind.get(&(job.clone(), kind)).and_then(|shelf| shelf.last().cloned()))
+        Ok(shelves.by_kind.get(&(job.clone(), kind)).and_then(|shelf| shelf.latest.clone()))
     }
 
     async fn range(
@@ -64,8 +85,8 @@ impl Store for MemoryStore {
         span: Span,
     ) -> Result<Vec<Arc<Record>>, PortError> {
         let shelves = self.shelves();
-        let shelf = shelves.by_kind.get(&(job.clone(), kind)).map_or(&[][..], Vec::as_slice);
-        Ok(shelf.iter().filter(|record| span.contains(record.at())).cloned().collect())
+        let shelf = shelves.by_kind.get(&(job.clone(), kind));
+        Ok(shelf.map_or_else(Vec::new, |shelf| shelf.within(span).to_vec()))
     }
 
     async fn children(&self, id: &RecordId) -> Result<Vec<Arc<Record>>, PortError> {

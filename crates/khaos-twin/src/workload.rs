@@ -17,8 +17,8 @@ pub enum InvalidWorkload {
     /// There is not a single minute.
     #[error("the workload has no minute")]
     Empty,
-    /// A rate is negative, NaN or infinite.
-    #[error("minute {minute} has a rate of {rate} events/s: it must be zero or more")]
+    /// A rate is negative, NaN or beyond anything.
+    #[error("minute {minute} has a rate of {rate} events/s: it must be from 0 to 1e12")]
     Rate {
         /// From 0.
         minute: usize,
@@ -33,7 +33,7 @@ impl Workload {
         if per_minute.is_empty() {
             return Err(InvalidWorkload::Empty);
         }
-        match per_minute.iter().position(|rate| !rate.is_finite() || *rate < 0.0) {
+        match per_minute.iter().position(|rate| !(0.0..=1e12).contains(rate)) {
             Some(minute) => Err(InvalidWorkload::Rate { minute, rate: per_minute[minute] }),
             None => Ok(Self { per_minute }),
         }
@@ -97,7 +97,7 @@ mod tests {
     fn bad_rates_are_refused_by_minute() {
         assert_eq!(Workload::new(vec![]), Err(InvalidWorkload::Empty));
         let error = Workload::new(vec![1.0, -2.0]).unwrap_err().to_string();
-        assert_eq!(error, "minute 1 has a rate of -2 events/s: it must be zero or more");
+        assert_eq!(error, "minute 1 has a rate of -2 events/s: it must be from 0 to 1e12");
     }
 
     #[test]

@@ -111,6 +111,19 @@ pub enum InvalidWorld {
     },
 }
 
+/// What a value of a world may be. Beyond these nothing is a job on a cluster any more.
+struct Range {
+    words: &'static str,
+    valid: fn(f64) -> bool,
+}
+
+const RATE: Range = Range { words: "more than 0, at most 1e12", valid: |v| v > 0.0 && v <= 1e12 };
+const TIME: Range = Range { words: "from 0 to 86400", valid: |v| (0.0..=86_400.0).contains(&v) };
+const SCRAPE: Range = Range { words: "from 1 to 3600", valid: |v| (1.0..=3_600.0).contains(&v) };
+const SPREAD: Range = Range { words: "from 0 to 5", valid: |v| (0.0..=5.0).contains(&v) };
+const SHARE: Range = Range { words: "at least 0 and below 1", valid: |v| (0.0..1.0).contains(&v) };
+const EXPONENT: Range = Range { words: "from -50 to 50", valid: |v| v.abs() <= 50.0 };
+
 impl World {
     /// Parses and validates a world.
     pub fn parse(text: &str) -> Result<Self, InvalidWorld> {
@@ -120,45 +133,36 @@ impl World {
     }
 
     fn validate(&self) -> Result<(), InvalidWorld> {
-        let positive = "more than zero";
-        let not_negative = "zero or more";
-        let check = |key, value: f64, range: &'static str| {
-            let valid = match range {
-                "more than zero" => value > 0.0,
-                "zero or more" => value >= 0.0,
-                "at least 0 and below 1" => (0.0..1.0).contains(&value),
-                _ => true,
-            };
-            let valid = valid && value.is_finite();
-            if valid { Ok(()) } else { Err(InvalidWorld::Value { key, range, value }) }
+        let check = |key, range: Range, value: f64| {
+            if value.is_finite() && (range.valid)(value) {
+                Ok(())
+            } else {
+                Err(InvalidWorld::Value { key, range: range.words, value })
+            }
         };
-        check("capacity_eps", self.capacity_eps, positive)?;
-        check("checkpoint_cost_s", self.checkpoint_cost_s, not_negative)?;
-        check("detect_s", self.detect_s, not_negative)?;
-        check("hang_detect_s", self.hang_detect_s.unwrap_or(0.0), not_negative)?;
-        check("restart_s", self.restart_s, not_negative)?;
-        check("settle_s", self.settle_s, not_negative)?;
-        check("retune_stall_s", self.retune_stall_s, not_negative)?;
-        check("checkpoint_duration_s", self.checkpoint_duration_s, not_negative)?;
-        check("dead_time_sigma", self.dead_time_sigma, not_negative)?;
-        check("latency_rho_per_minute", self.latency_rho_per_minute, "at least 0 and below 1")?;
-        for (key, value) in [
-            ("latency.a", self.latency.a),
-            ("latency.b", self.latency.b),
-            ("latency.c", self.latency.c),
-            ("latency.d", self.latency.d),
-        ] {
-            check(key, value, "a number")?;
-        }
-        check("latency.load_max_eps", self.latency.load_max_eps, positive)?;
-        check("latency.sigma", self.latency.sigma, not_negative)?;
+        check("capacity_eps", RATE, self.capacity_eps)?;
+        check("checkpoint_cost_s", TIME, self.checkpoint_cost_s)?;
+        check("detect_s", TIME, self.detect_s)?;
+        check("hang_detect_s", TIME, self.hang_detect_s.unwrap_or(0.0))?;
+        check("restart_s", TIME, self.restart_s)?;
+        check("settle_s", TIME, self.settle_s)?;
+        check("retune_stall_s", TIME, self.retune_stall_s)?;
+        check("checkpoint_duration_s", TIME, self.checkpoint_duration_s)?;
+        check("dead_time_sigma", SPREAD, self.dead_time_sigma)?;
+        check("latency_rho_per_minute", SHARE, self.latency_rho_per_minute)?;
+        check("latency.a", EXPONENT, self.latency.a)?;
+        check("latency.b", EXPONENT, self.latency.b)?;
+        check("latency.c", EXPONENT, self.latency.c)?;
+        check("latency.d", EXPONENT, self.latency.d)?;
+        check("latency.load_max_eps", RATE, self.latency.load_max_eps)?;
+        check("latency.sigma", SPREAD, self.latency.sigma)?;
         if let Some(catch_up) = &self.latency.catch_up {
-            check("latency.catch_up.level_ms", catch_up.level_ms, positive)?;
-            check("latency.catch_up.base_s", catch_up.base_s, not_negative)?;
-            check("latency.catch_up.per_recovery_s", catch_up.per_recovery_s, not_negative)?;
+            check("latency.catch_up.level_ms", RATE, catch_up.level_ms)?;
+            check("latency.catch_up.base_s", TIME, catch_up.base_s)?;
+            check("latency.catch_up.per_recovery_s", TIME, catch_up.per_recovery_s)?;
         }
-        check("metrics.scrape_s", self.metrics.scrape_s, positive)?;
-        check("metrics.missed", self.metrics.missed, "at least 0 and below 1")
+        check("metrics.scrape_s", SCRAPE, self.metrics.scrape_s)?;
+        check("metrics.missed", SHARE, self.metrics.missed)
     }
 
     /// From a hang until the engine notices, s.
@@ -202,8 +206,8 @@ load_max_eps = 800.0
         let missing = World::parse("name = \"x\"").unwrap_err().to_string();
         assert!(missing.contains("capacity_eps"), "{missing}");
         let negative = World::parse(&PLAIN.replace("1000.0", "-1.0")).unwrap_err().to_string();
-        assert_eq!(negative, "capacity_eps must be more than zero, not -1");
+        assert_eq!(negative, "capacity_eps must be more than 0, at most 1e12, not -1");
         let nan = World::parse(&PLAIN.replace("a = 4.0", "a = nan")).unwrap_err().to_string();
-        assert_eq!(nan, "latency.a must be a number, not NaN");
+        assert_eq!(nan, "latency.a must be from -50 to 50, not NaN");
     }
 }

@@ -14,7 +14,7 @@ use khaos_control::core::units::{CheckpointInterval, Span, Timestamp};
 use khaos_control::observe::{GRACE_MS, Observe};
 use khaos_control::optimize::Optimize;
 use khaos_control::ports::{CloneHost, Clones, PortError, Store};
-use khaos_control::profile::{CloneBudget, Profile, STRETCH};
+use khaos_control::profile::{CloneBudget, Profile, stretch};
 use khaos_control::{ReconcileError, core};
 use khaos_twin::{MemoryStore, Twin, TwinConfig, Workload, World};
 use tokio::sync::Notify;
@@ -129,7 +129,9 @@ impl Cluster {
     async fn life(&self, store: Arc<dyn Store>) -> Result<(), ReconcileError> {
         let secs = |s| CheckpointInterval::from_secs(s).unwrap();
         let bounds = IntervalBounds::new(secs(5), secs(60)).unwrap();
-        self.observe(store.clone()).conclude(&self.job, self.recorded, STRETCH).await?;
+        self.observe(store.clone())
+            .conclude(&self.job, self.recorded, stretch(bounds.max()))
+            .await?;
         let profile = Profile {
             clock: self.clock,
             jobs: self.twin.clone(),

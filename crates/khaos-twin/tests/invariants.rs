@@ -268,8 +268,8 @@ impl Lived {
         let mut from = START;
         for failure in &self.truth.failures {
             stretches.push((from, failure.failed_at));
-            let Some(again) = failure.running_at else { return };
-            from = again;
+            // Down until the end: there is no stretch after this one.
+            from = failure.running_at.unwrap_or(self.until);
         }
         stretches.push((from, self.until));
         for (from, to) in stretches {

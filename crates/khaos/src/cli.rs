@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use khaos_control::profile::STRETCH;
+use khaos_control::profile::stretch;
 use khaos_core::profile::IntervalBounds;
 use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use serde_json::json;
@@ -138,14 +138,27 @@ impl SimulateArgs {
             Some(path) => input::workload(path)?,
             None => workload.clone(),
         };
-        let needed_s = STRETCH.lead_s + STRETCH.hold_s;
+        let bounds = IntervalBounds::new(self.min_interval, self.max_interval)
+            .map_err(|error| BadInput(format!("--min-interval, --max-interval: {error}")))?;
+        for policy in &self.policies {
+            if let Policy::Static(interval) = policy
+                && !(bounds.min()..=bounds.max()).contains(interval)
+            {
+                let (min, max) = (bounds.min(), bounds.max());
+                return Err(BadInput(format!(
+                    "--policies: {policy} is not between {min} and {max}"
+                )));
+            }
+        }
+        let replayed = stretch(bounds.max());
+        let needed_s = replayed.lead_s + replayed.hold_s;
         if self.policies.contains(&Policy::Khaos) && recording.secs() < needed_s {
             let from = self.recording.as_deref().unwrap_or(&self.workload).display();
             let minutes = recording.secs() / 60.0;
-            let needed = needed_s / 60.0;
+            let needed = (needed_s / 60.0).ceil();
             return Err(BadInput(format!(
-                "{from}: khaos cannot profile from {minutes} minutes, it replays {needed}: give a \
-                 longer --recording, or leave khaos out of --policies"
+                "{from}: khaos cannot profile from {minutes} minutes, it replays up to {needed}: \
+                 give a longer --recording, or leave khaos out of --policies"
             )));
         }
         Ok(Simulation {
@@ -158,8 +171,7 @@ impl SimulateArgs {
             workload,
             recovery: self.recovery,
             latency: self.latency,
-            bounds: IntervalBounds::new(self.min_interval, self.max_interval)
-                .map_err(|error| BadInput(format!("--min-interval, --max-interval: {error}")))?,
+            bounds,
             seed: self.seed,
             noise: !self.no_noise,
         })

@@ -34,7 +34,8 @@ pub fn workload(path: &Path) -> Result<Workload, BadInput> {
     let rows: Vec<WorkloadRow> = rows(path, "second,events_per_second")?;
     for (row, i) in rows.iter().zip(0_u32..) {
         let expected = rows[0].second + 60.0 * f64::from(i);
-        if (row.second - expected).abs() > 1e-6 {
+        let close = (row.second - expected).abs() <= 1e-6;
+        if !close {
             let second = row.second;
             let line = line(i as usize);
             let what =
@@ -117,6 +118,7 @@ mod tests {
             ("second,events_per_second\n0,many\n", "line: 2"),
             ("second,events_per_second\n0,1\n90,1\n", "/input: line 3: second 90 should be 60"),
             ("second,events_per_second\n0,1\n60,-1\n", "minute 1 has a rate of -1 events/s"),
+            ("second,events_per_second\nNaN,1\n", "/input: line 2: second NaN"),
             ("second,events_per_second\n0,NaN\n", "minute 0 has a rate of NaN events/s"),
         ] {
             let message = refused(text, workload);

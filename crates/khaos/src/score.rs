@@ -88,7 +88,9 @@ pub fn oracle(world: &World, rates: &[f64], bounds: (u32, u32), recovery_s: f64)
                 |ci: u32| worst_case(world, f64::from(ci), highest).unwrap_or(f64::INFINITY);
             let candidates = bounds.0..=bounds.1;
             candidates.clone().rev().find(|&ci| worst(ci) <= recovery_s).unwrap_or_else(|| {
-                candidates.min_by(|&a, &b| worst(a).total_cmp(&worst(b))).unwrap_or(bounds.1)
+                // Where all are beyond capacity the largest costs the least of it.
+                let shortest = candidates.rev().min_by(|&a, &b| worst(a).total_cmp(&worst(b)));
+                shortest.unwrap_or(bounds.1)
             })
         })
         .collect()
@@ -164,8 +166,14 @@ mod tests {
         let rates = [1_000.0, 20_000.0, 33_900.0];
         let chosen = oracle(&world(), &rates, (10, 120), 240.0);
         assert_eq!(chosen[0], 120);
-        assert!((10..120).contains(&chosen[1]));
-        let held = |ci: u32| worst_case(&world(), f64::from(ci), 26_950.0).unwrap() <= 240.0;
-        assert!(!held(120));
+        // The second minute climbs from 10,500/s to 26,950/s.
+        let worst = |ci: u32| worst_case(&world(), f64::from(ci), rate_at(&rates, 119.0)).unwrap();
+        assert!(worst(chosen[1]) <= 240.0 && worst(chosen[1] + 1) > 240.0, "{chosen:?}");
+        // 33,900/s: at 30 s 33,362/s are left, so that every interval below 71 s is beyond capacity.
+        let recovery = |ci: u32| worst_case(&world(), f64::from(ci), 33_900.0);
+        assert!(recovery(chosen[2]).is_some() && recovery(60).is_none());
+        let others = (10..=120).filter_map(recovery);
+        assert!(others.into_iter().all(|other| other >= recovery(chosen[2]).unwrap()));
+        assert_eq!(oracle(&world(), &[40_000.0], (10, 120), 240.0), [120]);
     }
 }

@@ -18,7 +18,7 @@ use khaos_core::units::{Millis, Seconds};
 use khaos_twin::{Workload, World};
 use serde::Serialize;
 
-use self::day::{Day, live};
+use self::day::{Day, Recovered, live};
 pub use self::policy::Policy;
 use self::rehearsal::{Rehearsal, rehearse};
 use self::watched::{OnRecord, unwatched};
@@ -63,7 +63,7 @@ pub struct PolicyResult {
     pub failures: usize,
     /// Recoveries longer than the objective, those without an end among them.
     pub recoveries_over: usize,
-    /// The longest recovery, s, as the lag shows it; `null` when one did not end.
+    /// The longest recovery, s, as the lag shows it; `null` when one did not end or none was seen.
     pub recovery_max_s: Option<f64>,
     /// Time mean of CI + δ, s.
     pub visibility_mean_s: f64,
@@ -155,20 +155,19 @@ impl Simulation {
         };
         let scored = rate(&day.intervals);
         let fallback = InForce { since_s: 0.0, interval_s: self.bounds.max().seconds() };
-        let over = |recovery: &Option<f64>| recovery.is_none_or(|s| s > objective.recovery_s);
+        let over = |recovered: &Recovered| match recovered {
+            Recovered::NotShown => false,
+            Recovered::After(s) => *s > objective.recovery_s,
+            Recovered::NoEnd => true,
+        };
         PolicyResult {
             name: policy.to_string(),
             exposure: scored.exposure,
             latency_mean_ms: scored.latency_mean_ms,
             latency_over_share: scored.latency_over_share,
-            failures: day.recoveries_s.len(),
-            recoveries_over: day.recoveries_s.iter().filter(|r| over(r)).count(),
-            recovery_max_s: day
-                .recoveries_s
-                .iter()
-                .copied()
-                .collect::<Option<Vec<f64>>>()
-                .and_then(|all| all.into_iter().reduce(f64::max)),
+            failures: day.recoveries.len(),
+            recoveries_over: day.recoveries.iter().filter(|r| over(r)).count(),
+            recovery_max_s: longest(&day.recoveries),
             visibility_mean_s: scored.visibility_mean_s,
             interval_changes: day.intervals.len() - 1,
             checkpoints: day.checkpoints,
@@ -183,17 +182,30 @@ impl Simulation {
     }
 }
 
-/// Failures where the user gave none: twelve, at equally spaced quantiles of the load, at least a
-/// quarter of an hour apart where the day is long enough.
+/// The longest recovery, s; `None` when one did not end, or none was seen.
+fn longest(recoveries: &[Recovered]) -> Option<f64> {
+    if recoveries.contains(&Recovered::NoEnd) {
+        return None;
+    }
+    let seconds = recoveries.iter().filter_map(|recovered| match recovered {
+        Recovered::After(s) => Some(*s),
+        Recovered::NotShown | Recovered::NoEnd => None,
+    });
+    seconds.reduce(f64::max)
+}
+
+/// Failures where the user gave none, at equally spaced quantiles of the load and a quarter of an
+/// hour apart: twelve, or as many as fit into a short day.
 pub fn usual_failures(workload: &Workload) -> Vec<f64> {
-    const COUNT: usize = 12;
+    const APART_MIN: usize = 15;
     let rates = workload.per_minute();
+    let count = (rates.len() / APART_MIN).clamp(1, 12);
     let mut by_rate: Vec<usize> = (0..rates.len()).collect();
     by_rate.sort_by(|&a, &b| rates[a].total_cmp(&rates[b]).then(a.cmp(&b)));
-    let apart = 15.min(rates.len() / (2 * COUNT));
+    let apart = APART_MIN.min(rates.len() / (2 * count));
     let mut chosen: Vec<usize> = Vec::new();
-    for i in 0..COUNT.min(rates.len()) {
-        let rank = (2 * i + 1) * rates.len() / (2 * COUNT);
+    for i in 0..count {
+        let rank = (2 * i + 1) * rates.len() / (2 * count);
         // The nearest rank whose minute keeps its distance from those chosen before.
         let free = |minute: &&usize| chosen.iter().all(|c| c.abs_diff(**minute) >= apart);
         let above = by_rate[rank..].iter().enumerate().find(|(_, m)| free(m));
@@ -208,6 +220,14 @@ pub fn usual_failures(workload: &Workload) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_day_has_fewer_failures() {
+        let minutes = |n: usize| Workload::new(vec![1.0; n]).unwrap();
+        assert_eq!(usual_failures(&minutes(1)), [0.0]);
+        assert_eq!(usual_failures(&minutes(60)).len(), 4);
+        assert_eq!(usual_failures(&minutes(1_000)).len(), 12);
+    }
 
     #[test]
     fn usual_failures_sit_at_the_quantiles_of_the_load_and_apart() {

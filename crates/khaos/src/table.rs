@@ -48,7 +48,7 @@ pub fn policies(results: &[PolicyResult]) -> Table {
 pub fn longest(result: &PolicyResult) -> String {
     match result.recovery_max_s {
         Some(seconds) => format!("{seconds:.0}"),
-        None if result.failures == 0 => "–".into(),
+        None if result.recoveries_over == 0 => "–".into(),
         None => "no end".into(),
     }
 }

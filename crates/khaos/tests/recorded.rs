@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use khaos::simulate::day::Recovered;
 use khaos::simulate::watched::unwatched;
 use khaos::simulate::{Policy, PolicyResult, Simulation, usual_failures};
 use khaos_core::profile::IntervalBounds;
@@ -145,8 +146,8 @@ fn recoveries_as_recorded() {
                     Simulation { failures: vec![1_500.0], ..simulation(workload, 240.0, 1, false) };
                 let policy = Policy::Static(secs(interval));
                 let day = simulation.live(policy, &[], unwatched()).unwrap().day;
-                assert_eq!(day.recoveries_s.len(), 1);
-                day.recoveries_s[0].unwrap()
+                let [Recovered::After(seconds)] = day.recoveries[..] else { panic!("{day:?}") };
+                seconds
             })
             .collect();
         assert!(recoveries.len() >= 11, "{}", recoveries.len());

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use khaos_core::job::{CheckpointHistory, JobKey, JobRun, JobStatus, TriggerId};
+use khaos_core::job::{CheckpointHistory, EngineJobId, JobKey, JobRun, JobStatus, TriggerId};
 use khaos_core::units::{CheckpointInterval, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -36,14 +36,26 @@ impl std::fmt::Debug for Driver {
     }
 }
 
-/// One driven job. Dropping it stops driving.
+/// A job that is or was driven.
+#[derive(Default)]
 struct Drive {
-    generation: Generation,
+    /// The last change; remembered when nobody drives any more, so that a delayed one cannot begin
+    /// anew.
+    generation: Option<Generation>,
+    /// The trigger whose end is not known yet; outlives the task that sent it.
+    outstanding: Outstanding,
+    driving: Option<Driving>,
+}
+
+type Outstanding = Arc<Mutex<Option<(EngineJobId, TriggerId)>>>;
+
+/// A task that drives. Dropping it stops it.
+struct Driving {
     interval: watch::Sender<CheckpointInterval>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Drive {
+impl Drop for Driving {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -72,23 +84,30 @@ impl Actuator for Driver {
             )));
         }
         let mut drives = self.drives.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(drive) = drives.get_mut(&run.key) {
-            if generation <= drive.generation {
-                let current = drive.generation;
-                return Err(PortError::StaleGeneration { given: generation, current });
-            }
-            drive.generation = generation;
-            drive.interval.send_replace(interval);
-            return Ok(());
+        let drive = drives.entry(run.key.clone()).or_default();
+        if let Some(current) = drive.generation.filter(|current| generation <= *current) {
+            return Err(PortError::StaleGeneration { given: generation, current });
         }
-        let (sender, receiver) = watch::channel(interval);
-        let task = tokio::spawn(self.engine.clone().drive(run.key.clone(), receiver));
-        drives.insert(run.key.clone(), Drive { generation, interval: sender, task });
+        drive.generation = Some(generation);
+        match &drive.driving {
+            Some(driving) if !driving.task.is_finished() => {
+                driving.interval.send_replace(interval);
+            }
+            _ => {
+                let (sender, receiver) = watch::channel(interval);
+                let outstanding = Arc::clone(&drive.outstanding);
+                let driven = self.engine.clone().drive(run.key.clone(), receiver, outstanding);
+                drive.driving = Some(Driving { interval: sender, task: tokio::spawn(driven) });
+            }
+        }
         Ok(())
     }
 
     async fn release(&self, run: &JobRun) -> Result<(), PortError> {
-        self.drives.lock().unwrap_or_else(PoisonError::into_inner).remove(&run.key);
+        let mut drives = self.drives.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(drive) = drives.get_mut(&run.key) {
+            drive.driving = None;
+        }
         Ok(())
     }
 }
@@ -111,17 +130,31 @@ enum Next {
 }
 
 impl Engine {
-    async fn drive(self, job: JobKey, mut wanted: watch::Receiver<CheckpointInterval>) {
+    async fn drive(
+        self,
+        job: JobKey,
+        mut wanted: watch::Receiver<CheckpointInterval>,
+        outstanding: Outstanding,
+    ) {
+        // A trigger that an earlier task sent may still be under way.
+        self.settle(&outstanding).await;
+        let (mut retry_ms, mut not_before) = (RETRY_MS, self.clock.now());
         loop {
             let interval = *wanted.borrow_and_update();
             let now = self.clock.now();
-            let seen = self.look(&job).await;
-            let at = match &seen {
-                Ok((run, history)) => match next(run, history, interval, now) {
-                    Next::Trigger => {
-                        self.checkpoint(run).await;
+            let next = match self.look(&job).await {
+                Ok((run, history)) => match next(&run, &history, interval, now) {
+                    Next::Trigger if now >= not_before => {
+                        if self.checkpoint(&run, &outstanding).await {
+                            retry_ms = RETRY_MS;
+                        } else {
+                            // Ever more slowly, down to the pace that is wanted anyhow.
+                            not_before = self.clock.now().plus_millis(retry_ms);
+                            retry_ms = (2 * retry_ms).min(interval.millis()).max(RETRY_MS);
+                        }
                         continue;
                     }
+                    Next::Trigger => not_before,
                     Next::Look(at) => at,
                 },
                 Err(_) => now.plus_millis(RETRY_MS),
@@ -129,7 +162,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 changed = wanted.changed() => if changed.is_err() { return },
-                () = self.clock.sleep_until(at) => {}
+                () = self.clock.sleep_until(next) => {}
             }
         }
     }
@@ -140,33 +173,44 @@ impl Engine {
         Ok((run, history))
     }
 
-    /// Triggers one checkpoint and waits for its end: only then may there be another.
-    async fn checkpoint(&self, run: &JobRun) {
-        let triggered_at = self.clock.now();
-        let id = TriggerId::new(&run.engine_id, triggered_at);
-        let deadline = triggered_at.plus_millis(DEADLINE_MS);
-        let mut answer = self
-            .checkpoints
-            .trigger(&run.engine_id, &id)
-            .await
-            .map(|()| TriggerOutcome::InProgress);
-        // An engine that does not answer may still be at it: nothing is sent before it is known.
-        while !matches!(answer, Ok(TriggerOutcome::Completed(_) | TriggerOutcome::Failed(_)))
-            && self.clock.now() < deadline
-        {
-            match answer {
-                Err(PortError::NotFound(_)) => break,
-                Err(_) => self.pause(RETRY_MS).await,
-                Ok(_) => {}
-            }
-            answer = self.checkpoints.outcome(&run.engine_id, &id).await;
-            if answer == Ok(TriggerOutcome::InProgress) {
-                self.pause(POLL_MS).await;
+    /// Triggers one checkpoint and waits for its end, only then may there be another; whether it
+    /// completed.
+    async fn checkpoint(&self, run: &JobRun, outstanding: &Outstanding) -> bool {
+        let id = TriggerId::new(&run.engine_id, self.clock.now());
+        *outstanding.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((run.engine_id.clone(), id.clone()));
+        match self.checkpoints.trigger(&run.engine_id, &id).await {
+            Ok(()) => {}
+            // It may have arrived all the same.
+            Err(PortError::Unavailable(_)) => self.pause(RETRY_MS).await,
+            Err(_) => {
+                *outstanding.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return false;
             }
         }
-        if !matches!(answer, Ok(TriggerOutcome::Completed(_))) {
-            self.pause(RETRY_MS).await;
+        self.settle(outstanding).await
+    }
+
+    /// Waits for the end of the outstanding trigger, if there is one; whether it completed. Nothing
+    /// is sent before that is known, or has not been known for so long that the engine has given up.
+    async fn settle(&self, outstanding: &Outstanding) -> bool {
+        let known = outstanding.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((job, id)) = known else { return true };
+        let deadline = self.clock.now().plus_millis(DEADLINE_MS);
+        let mut completed = false;
+        while self.clock.now() < deadline {
+            match self.checkpoints.outcome(&job, &id).await {
+                Ok(TriggerOutcome::InProgress) => self.pause(POLL_MS).await,
+                Err(PortError::Unavailable(_)) => self.pause(RETRY_MS).await,
+                Ok(TriggerOutcome::Completed(_)) => {
+                    completed = true;
+                    break;
+                }
+                Ok(TriggerOutcome::Failed(_)) | Err(_) => break,
+            }
         }
+        *outstanding.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        completed
     }
 
     async fn pause(&self, millis: i64) {
@@ -196,9 +240,7 @@ fn next(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use khaos_core::job::{
-        CheckpointSettings, CompletedCheckpoint, EngineJobId, JobShape, PendingCheckpoint,
-    };
+    use khaos_core::job::{CheckpointSettings, CompletedCheckpoint, JobShape, PendingCheckpoint};
 
     fn secs(seconds: u32) -> CheckpointInterval {
         CheckpointInterval::from_secs(seconds).expect("not zero")

@@ -22,6 +22,8 @@ pub async fn refuses_stale_generations(bench: &Bench, actuator: &dyn Actuator) {
     }
     actuator.apply(&run, run.checkpointing.interval, 6).await.expect("a later change is taken");
     actuator.release(&run).await.expect("it lets go");
+    let delayed = actuator.apply(&run, run.checkpointing.interval, 6).await;
+    assert_eq!(delayed, Err(PortError::StaleGeneration { given: 6, current: 6 }));
 }
 
 /// Each interval that is put into force is the one at which checkpoints come: shorter at once,

@@ -95,14 +95,20 @@ impl Clones {
     pub async fn deploy(&self, spec: &CloneSpec) -> Result<CloneId, PortError> {
         let engine_id = self.host.launch(spec).await?;
         let ours = RunningClone { engine_id, spec: spec.clone() };
-        if self.host.running().await?.contains(&ours) {
-            Ok(CloneId { engine_id: ours.engine_id })
-        } else {
-            Err(PortError::Refused(format!(
-                "{} was launched as a clone but does not carry its labels; it is left alone",
+        let why = match self.host.running().await {
+            Ok(running) if running.contains(&ours) => {
+                return Ok(CloneId { engine_id: ours.engine_id });
+            }
+            Ok(_) => PortError::Refused(format!(
+                "{} was launched as a clone but does not carry its labels",
                 ours.engine_id
-            )))
-        }
+            )),
+            Err(error) => error,
+        };
+        // A host ends nothing but clones: what was launched goes, whatever else it may be stays.
+        // If this fails too, the next sweep finds it.
+        let _ = self.host.terminate(&ours.engine_id).await;
+        Err(why)
     }
 
     /// Ends a clone.
@@ -110,13 +116,15 @@ impl Clones {
         self.host.terminate(&clone.engine_id).await
     }
 
-    /// Ends every clone of `job` that an earlier life left behind, and says how many.
+    /// Ends every clone of `job` that an earlier life left behind, and says how many. One that
+    /// cannot be ended does not keep the others alive.
     pub async fn sweep(&self, job: &JobKey) -> Result<usize, PortError> {
-        let mut swept = 0;
-        for clone in self.host.running().await?.into_iter().filter(|c| c.spec.of == *job) {
-            self.host.terminate(&clone.engine_id).await?;
-            swept += 1;
+        let left = self.host.running().await?.into_iter().filter(|c| c.spec.of == *job);
+        let mut swept = Ok(0);
+        for clone in left {
+            let ended = self.host.terminate(&clone.engine_id).await;
+            swept = swept.and_then(|n| ended.map(|()| n + 1));
         }
-        Ok(swept)
+        swept
     }
 }

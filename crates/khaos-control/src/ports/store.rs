@@ -18,7 +18,7 @@ pub trait Store: Send + Sync {
     /// The record of this kind that was appended last.
     async fn latest(&self, job: &JobKey, kind: Kind) -> Result<Option<Arc<Record>>, PortError>;
 
-    /// Records of this kind that were made within `span`, in the order in which they were appended.
+    /// Records of this kind that were made within `span`, in the order in which they were made.
     async fn range(
         &self,
         job: &JobKey,

@@ -3,11 +3,11 @@
 
 use khaos_core::job::JobKey;
 use khaos_core::observe::{Baseline, NotSteady, steady};
-use khaos_core::profile::{Evidence, PlannedTrial, Recovery, Trial, assemble, recovered};
+use khaos_core::profile::{Evidence, PlannedTrial, Progress, Recovery, Trial, assemble, recovered};
 use khaos_core::record::RecordId;
 use khaos_core::units::{Span, Timestamp};
 
-use super::{Profile, STRETCH};
+use super::{AIM_S, HOLD_S, LEAD_S, Profile, stretch};
 use crate::ReconcileError;
 use crate::ports::{CloneId, CloneSpec, Fault, PortError};
 
@@ -23,8 +23,9 @@ const CALL_S: f64 = 0.1;
 const SLACK_S: f64 = 600.0;
 
 impl Profile {
-    /// Runs one trial. Whatever goes wrong with it is a spoilt trial that says why; only the clone
-    /// that cannot be torn down is an error, because the next trial would add to it.
+    /// Runs one trial. What goes wrong with the clone is a spoilt trial that says why. An engine that
+    /// does not answer is an error, because the trial can be run again; so is a clone that cannot be
+    /// torn down, because the next trial would add to it.
     pub(super) async fn trial(
         &self,
         job: &JobKey,
@@ -32,7 +33,8 @@ impl Profile {
         index: u32,
         planned: &PlannedTrial,
     ) -> Result<Trial, ReconcileError> {
-        let lifetime = STRETCH.lead_s + STRETCH.hold_s + SLACK_S;
+        let replayed = stretch(planned.interval);
+        let lifetime = replayed.lead_s + replayed.hold_s + SLACK_S;
         let spec = CloneSpec {
             of: job.clone(),
             campaign: campaign.clone(),
@@ -42,11 +44,16 @@ impl Profile {
         };
         let clone = match self.clones.deploy(&spec).await {
             Ok(clone) => clone,
+            Err(error @ PortError::Unavailable(_)) => return Err(error.into()),
             Err(error) => return Ok(spoilt(index, planned, error.to_string())),
         };
         let measured = self.experiment(job, &clone, index, planned).await;
         self.clones.stop(clone).await?;
-        Ok(measured.unwrap_or_else(|why| spoilt(index, planned, why.to_string())))
+        match measured {
+            Err(Spoilt::Port(error @ PortError::Unavailable(_))) => Err(error.into()),
+            Err(why) => Ok(spoilt(index, planned, why.to_string())),
+            Ok(trial) => Ok(trial),
+        }
     }
 
     async fn experiment(
@@ -57,7 +64,12 @@ impl Profile {
         planned: &PlannedTrial,
     ) -> Result<Trial, Spoilt> {
         self.log.replay(job, planned.stretch.from, clone).await?;
-        self.until_steady(clone).await?;
+        let began_at = self.clock.now();
+        let lead_s = LEAD_S + planned.interval.seconds();
+        self.until_steady(clone, began_at.plus_secs(lead_s)).await?;
+        // Every trial fails at the same place of its stretch, but for an interval: the load that it
+        // was planned for is there.
+        self.clock.sleep_until(began_at.plus_secs(LEAD_S)).await;
         self.until_worst_moment(clone, planned).await?;
 
         let failed_at = self.clock.now();
@@ -82,9 +94,8 @@ impl Profile {
         }))
     }
 
-    /// Waits until the clone is steady; at most the stretch's lead.
-    async fn until_steady(&self, clone: &CloneId) -> Result<(), Spoilt> {
-        let deadline = self.clock.now().plus_secs(STRETCH.lead_s);
+    /// Waits until the clone is steady; at most until `deadline`.
+    async fn until_steady(&self, clone: &CloneId, deadline: Timestamp) -> Result<(), Spoilt> {
         loop {
             let now = self.look_again().await;
             let run = self.jobs.run(clone.engine_id()).await?;
@@ -106,7 +117,7 @@ impl Profile {
         planned: &PlannedTrial,
     ) -> Result<(), Spoilt> {
         let interval = planned.interval.seconds();
-        let deadline = self.clock.now().plus_secs(2.0 * interval + 60.0);
+        let deadline = self.clock.now().plus_secs(2.0 * interval + AIM_S);
         let mut aimed_at = None;
         loop {
             let history = self.checkpoints.history(clone.engine_id()).await?;
@@ -114,7 +125,10 @@ impl Profile {
             let (Some(newest), Some(duration)) =
                 (history.newest(), history.duration_quantile(all, 0.5))
             else {
-                return Err(Spoilt::NoCheckpoint);
+                if self.look_again().await >= deadline {
+                    return Err(Spoilt::NoCheckpoint);
+                }
+                continue;
             };
             let age = (interval + NEARLY_DONE * duration - CALL_S).max(0.0);
             let worst = newest.triggered_at.plus_secs(age);
@@ -130,7 +144,7 @@ impl Profile {
         }
     }
 
-    /// Waits until the lag says that the failure is over; at most the stretch's hold. Returns until
+    /// Waits until the lag says that the failure is over; at most [`HOLD_S`]. Returns until
     /// when the clone was watched.
     async fn until_recovered(
         &self,
@@ -138,13 +152,13 @@ impl Profile {
         baseline: &Baseline,
         failed_at: Timestamp,
     ) -> Result<Timestamp, Spoilt> {
-        let deadline = failed_at.plus_secs(STRETCH.hold_s);
+        let deadline = failed_at.plus_secs(HOLD_S);
         loop {
             let now = self.look_again().await;
             let span = Span { from: failed_at, to: now.plus_millis(1) };
             let readings = self.metrics.readings(clone.engine_id(), span).await?;
-            let over = recovered(baseline, &readings.lag(), &readings.arrival(), failed_at);
-            if over.is_some() || now >= deadline {
+            let progress = recovered(baseline, &readings.lag(), &readings.arrival(), failed_at);
+            if matches!(progress, Progress::Over(_)) || now >= deadline {
                 return Ok(now);
             }
         }

@@ -1,21 +1,23 @@
 //! Which loads matter, and where each can be replayed from.
 
-use khaos_stats::{mean, quantile};
+use khaos_stats::{mean, median, quantile};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::job::JobStatus;
 use crate::observe::Minute;
 use crate::series::Reading;
-use crate::units::{EventRate, Seconds, Span, Timestamp};
+use crate::units::{EventRate, Millis, Seconds, Span, Timestamp};
 
 /// Load levels between the lowest and the highest: enough for any design to choose from.
 const LEVELS: usize = 5;
+/// A minute whose lag is this far above the usual is catching up, in seconds of data.
+const CATCHING_UP_S: f64 = 3.0;
 
 /// Shape of the stretch that a trial replays.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StretchShape {
-    /// From its start to the failure, about, s.
+    /// From its start to the failure, but for an interval, s.
     pub lead_s: f64,
     /// From the failure to the end of the longest recovery that is waited for, s.
     pub hold_s: f64,
@@ -39,6 +41,12 @@ pub struct Observation {
     pub known_minutes: u32,
     /// Minutes without.
     pub unknown_minutes: u32,
+    /// Minutes of steady state: running throughout and not catching up.
+    pub steady_minutes: u32,
+    /// Median consumer lag over the steady minutes, in seconds of data.
+    pub lag: Seconds,
+    /// Median p99 latency over the steady minutes.
+    pub latency: Reading<Millis>,
     /// Lowest load, by minutes.
     pub lowest: EventRate,
     /// Highest load, by minutes.
@@ -68,20 +76,25 @@ pub enum NotEnough {
         /// Minutes in all.
         all: u32,
     },
+    /// The job is seldom in a steady state.
+    #[error(
+        "the job was steady in {steady} of {all} minutes, running and not catching up: look at what \
+         disturbs it, then observe again"
+    )]
+    Steady {
+        /// Steady minutes.
+        steady: u32,
+        /// Minutes in all.
+        all: u32,
+    },
 }
 
 /// Concludes the observe phase from its minutes, oldest first.
 ///
-/// Only minutes in which the job ran count for the levels: the load is known while it is down, but
-/// what is replayed should be what it normally sees.
+/// Only steady minutes count for the levels: the load is known while a job is down or catches up,
+/// but what is replayed should be what it normally sees.
 pub fn observe(minutes: &[&Minute], shape: StretchShape) -> Result<Observation, NotEnough> {
-    let rates: Vec<(Timestamp, f64)> = minutes
-        .iter()
-        .filter(|m| m.status == JobStatus::Running)
-        .filter_map(|m| m.arrival.known().map(|rate| (m.start, rate.get())))
-        .collect();
     let all = minutes.len() as u32;
-    let unknown = minutes.iter().filter(|m| m.arrival.known().is_none()).count() as u32;
     let need_s = shape.lead_s + shape.hold_s;
     let have_s = f64::from(all) * Minute::SECS;
     let (Some(first), Some(last)) = (minutes.first(), minutes.last()) else {
@@ -90,13 +103,20 @@ pub fn observe(minutes: &[&Minute], shape: StretchShape) -> Result<Observation, 
     if have_s < need_s {
         return Err(NotEnough::Recorded { have_s, need_s });
     }
-    if unknown * 2 > all || rates.is_empty() {
+    let unknown = minutes.iter().filter(|m| m.arrival.known().is_none()).count() as u32;
+    if unknown * 2 > all {
         return Err(NotEnough::Known { unknown, all });
     }
+    let (steady, lag) = steady_minutes(minutes);
+    if (steady.len() as u32) * 2 < all {
+        return Err(NotEnough::Steady { steady: steady.len() as u32, all });
+    }
 
+    let rates: Vec<(Timestamp, f64)> =
+        steady.iter().filter_map(|m| m.arrival.known().map(|rate| (m.start, rate.get()))).collect();
     let span = Span { from: first.start, to: last.start.plus_secs(Minute::SECS) };
     let by_rate: Vec<f64> = rates.iter().map(|&(_, rate)| rate).collect();
-    let of = |q| quantile(&by_rate, q).expect("rates are known and there is one");
+    let of = |q| quantile(&by_rate, q).expect("half of the minutes are steady");
     let (lowest, highest) = (of(0.0), of(1.0));
     let levels = (0..LEVELS)
         .map(|i| lowest + (highest - lowest) * i as f64 / (LEVELS - 1) as f64)
@@ -104,10 +124,15 @@ pub fn observe(minutes: &[&Minute], shape: StretchShape) -> Result<Observation, 
         .collect();
     let durations: Vec<f64> =
         minutes.iter().filter_map(|m| m.checkpoint_duration.known()).map(Seconds::get).collect();
+    let latencies: Vec<f64> =
+        steady.iter().filter_map(|m| m.latency.known()).map(Millis::get).collect();
     Ok(Observation {
         span,
         known_minutes: all - unknown,
         unknown_minutes: unknown,
+        steady_minutes: steady.len() as u32,
+        lag: Seconds::new(lag).expect("a median of lags"),
+        latency: Reading::from_option(median(&latencies).and_then(|ms| Millis::new(ms).ok())),
         lowest: rate(lowest),
         highest: rate(highest),
         levels,
@@ -115,6 +140,20 @@ pub fn observe(minutes: &[&Minute], shape: StretchShape) -> Result<Observation, 
             quantile(&durations, 0.99).and_then(|s| Seconds::new(s).ok()),
         ),
     })
+}
+
+/// The minutes of steady state, and their median lag in seconds of data: running throughout, and
+/// less than [`CATCHING_UP_S`] behind what is usual.
+fn steady_minutes<'a>(minutes: &[&'a Minute]) -> (Vec<&'a Minute>, f64) {
+    let running: Vec<(&Minute, f64)> = minutes
+        .iter()
+        .filter(|m| m.status == JobStatus::Running)
+        .filter_map(|m| Some((*m, m.lag.known()?.get() / m.arrival.known()?.get().max(1.0))))
+        .collect();
+    let lags: Vec<f64> = running.iter().map(|(_, lag)| *lag).collect();
+    let usual = median(&lags).unwrap_or(0.0);
+    let steady = running.iter().filter(|(_, lag)| lag - usual < CATCHING_UP_S);
+    (steady.map(|(minute, _)| *minute).collect(), usual)
 }
 
 /// The stretch in which the load around the failure stays closest to `target`, relative to it.
@@ -159,19 +198,16 @@ fn rate(value: f64) -> EventRate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units::Events;
 
     fn minutes(rates: &[Option<f64>]) -> Vec<Minute> {
         let minute = |(i, value): (usize, &Option<f64>)| Minute {
-            start: Timestamp(i as i64 * 60_000),
             arrival: Reading::from_option(value.map(rate)),
-            throughput: Reading::Unknown,
-            lag: Reading::Unknown,
-            latency: Reading::Unknown,
+            lag: Reading::Known(Events::new(10.0).unwrap()),
             status: JobStatus::Running,
-            attempt: 0,
-            checkpoints_completed: 1,
-            checkpoints_failed: 0,
+            attempt: Some(0),
             checkpoint_duration: Reading::Known(Seconds::new(2.0).unwrap()),
+            ..Minute::blind(Timestamp(i as i64 * 60_000))
         };
         rates.iter().enumerate().map(minute).collect()
     }
@@ -192,6 +228,30 @@ mod tests {
             assert!((levels[level] - expected).abs() < 1e-9, "{levels:?}");
         }
         assert!(observation.levels.iter().all(|l| l.stretch.to <= observation.span.to));
+    }
+
+    #[test]
+    fn catching_up_is_not_steady() {
+        let mut minutes = minutes(&[Some(100.0); 20]);
+        for minute in &mut minutes[5..10] {
+            minute.lag = Reading::Known(Events::new(900.0).unwrap());
+            minute.arrival = Reading::Known(rate(500.0));
+        }
+        minutes[12].status = JobStatus::Restarting;
+        let observation = observe(&minutes.iter().collect::<Vec<_>>(), SHAPE).unwrap();
+        // 900 events at 500/s are 1.8 s behind; 2,000 would be 4 s.
+        assert_eq!(observation.steady_minutes, 19);
+        for minute in &mut minutes[5..10] {
+            minute.lag = Reading::Known(Events::new(2_000.0).unwrap());
+        }
+        let observation = observe(&minutes.iter().collect::<Vec<_>>(), SHAPE).unwrap();
+        assert_eq!(observation.steady_minutes, 14);
+        assert!((observation.highest.get() - 100.0).abs() < 1e-9, "it was catching up above that");
+        for minute in &mut minutes {
+            minute.status = JobStatus::Restarting;
+        }
+        let error = observe(&minutes.iter().collect::<Vec<_>>(), SHAPE).unwrap_err();
+        assert_eq!(error, NotEnough::Steady { steady: 0, all: 20 });
     }
 
     #[test]

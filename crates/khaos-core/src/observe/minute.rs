@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::job::{CheckpointHistory, JobRun, JobStatus};
-use crate::series::{Reading, Readings};
+use crate::series::{Reading, Readings, Series};
 use crate::units::{EventRate, Events, Millis, Seconds, Span, Timestamp};
 
 /// One minute, condensed. What was not read is unknown, never zero.
@@ -19,16 +19,18 @@ pub struct Minute {
     pub lag: Reading<Events>,
     /// Mean of the reported p99 latency.
     pub latency: Reading<Millis>,
-    /// The job's status when the minute was closed.
+    /// Running only if every vertex ran for all of the minute.
     pub status: JobStatus,
     /// Restarts of this deployment so far: a higher number than a minute ago means a failure.
-    pub attempt: u32,
+    pub attempt: Option<u32>,
     /// Checkpoints completed within the minute.
-    pub checkpoints_completed: u32,
+    pub checkpoints_completed: Option<u32>,
     /// Checkpoints failed since the deployment began.
-    pub checkpoints_failed: u64,
+    pub checkpoints_failed: Option<u64>,
     /// p99 of the durations of the checkpoints completed within the minute.
     pub checkpoint_duration: Reading<Seconds>,
+    /// Whoever did not answer, and why.
+    pub errors: Vec<String>,
 }
 
 impl Minute {
@@ -37,41 +39,37 @@ impl Minute {
 
     /// A minute of which nothing could be read.
     pub fn blind(start: Timestamp) -> Self {
-        Self {
-            start,
-            arrival: Reading::Unknown,
-            throughput: Reading::Unknown,
-            lag: Reading::Unknown,
-            latency: Reading::Unknown,
-            status: JobStatus::Unknown,
-            attempt: 0,
-            checkpoints_completed: 0,
-            checkpoints_failed: 0,
-            checkpoint_duration: Reading::Unknown,
-        }
+        Self::condense(start, None, None, None)
     }
 
-    /// Condenses what was read of the minute that begins at `start`.
+    /// Condenses what was read of the minute that begins at `start`, by whoever answered.
     pub fn condense(
         start: Timestamp,
-        readings: &Readings,
-        run: &JobRun,
-        history: &CheckpointHistory,
+        run: Option<&JobRun>,
+        readings: Option<&Readings>,
+        history: Option<&CheckpointHistory>,
     ) -> Self {
         let span = Span { from: start, to: start.plus_secs(Self::SECS) };
-        let duration = history.duration_quantile(span, 0.99);
-        let completed = history.completed.iter().filter(|c| span.contains(c.completed_at)).count();
+        let mean = |series: Option<Series>| series.map_or(Reading::Unknown, |s| s.mean(span));
+        let completed = history.map(|history| {
+            history.completed.iter().filter(|c| span.contains(c.completed_at)).count()
+        });
+        let duration = history.and_then(|history| history.duration_quantile(span, 0.99));
         Self {
             start,
-            arrival: valid(readings.arrival().mean(span), EventRate::new),
-            throughput: valid(readings.throughput.mean(span), EventRate::new),
-            lag: valid(readings.lag().mean(span), Events::new),
-            latency: valid(readings.latency_ms.mean(span), Millis::new),
-            status: run.status,
-            attempt: run.attempt,
-            checkpoints_completed: u32::try_from(completed).unwrap_or(u32::MAX),
-            checkpoints_failed: history.failed,
+            arrival: valid(mean(readings.map(Readings::arrival)), EventRate::new),
+            throughput: valid(mean(readings.map(|r| r.throughput.clone())), EventRate::new),
+            lag: valid(mean(readings.map(Readings::lag)), Events::new),
+            latency: valid(mean(readings.map(|r| r.latency_ms.clone())), Millis::new),
+            status: run.map_or(JobStatus::Unknown, |run| match run.status {
+                JobStatus::Running if !run.ran_throughout(span) => JobStatus::Restarting,
+                status => status,
+            }),
+            attempt: run.map(|run| run.attempt),
+            checkpoints_completed: completed.and_then(|n| u32::try_from(n).ok()),
+            checkpoints_failed: history.map(|history| history.failed),
             checkpoint_duration: valid(Reading::from_option(duration), Seconds::new),
+            errors: Vec::new(),
         }
     }
 }

@@ -10,7 +10,7 @@ mod sentence;
 use khaos_stats::FitError;
 use serde::{Deserialize, Serialize};
 
-use self::candidates::{Candidate, advise, candidates, choose};
+use self::candidates::{Candidate, Choice, advise, candidates, choose};
 use crate::job::{JobRun, JobStatus};
 use crate::observe::Minute;
 use crate::optimize::{
@@ -35,6 +35,8 @@ const RECENT_MIN: usize = 10;
 pub struct Predictors {
     recovery: RecoveryPredictor,
     latency: Option<LatencyPredictor>,
+    /// As the trials measured it, for jobs whose checkpoints are too rare to have seen one lately.
+    checkpoint_duration: Option<Seconds>,
 }
 
 impl Predictors {
@@ -43,6 +45,7 @@ impl Predictors {
         Ok(Self {
             recovery: models.recovery.predictor()?,
             latency: models.latency.as_ref().map(LatencyModel::predictor).transpose()?,
+            checkpoint_duration: models.checkpoint_duration,
         })
     }
 }
@@ -88,6 +91,8 @@ pub enum Reason {
     NotRunning,
     /// The arrival rate has not been read for too long.
     LoadUnknown,
+    /// No checkpoint has completed, neither lately nor in a trial: how long one takes is not known.
+    DurationUnknown,
     /// Checkpoints fail and none completes.
     CheckpointsFailing,
     /// The last change was just rolled back.
@@ -205,15 +210,20 @@ pub fn decide(
         return hold(Reason::LoadUnknown);
     };
 
-    let duration_s = checkpoint_duration_s(situation.minutes);
-    let (candidates, floors) = candidates(goals, duration_s);
+    let recently = checkpoint_duration_s(situation.minutes);
+    let Some(duration_s) = recently.or(predictors.checkpoint_duration.map(Seconds::get)) else {
+        return hold(Reason::DurationUnknown);
+    };
+    let (candidates, floor) = candidates(goals, run.checkpointing.interval, duration_s);
     let rated: Vec<Candidate> =
         candidates.iter().map(|&ci| Candidate::rate(ci, duration_s, &load, predictors)).collect();
-    let (best, mut reasons) = choose(&rated, goals);
-    reasons.extend(floors.into_iter().filter(|_| best.interval == rated[0].interval));
+    let Choice { best, mut reasons, as_good } = choose(&rated, goals);
+    reasons.extend(floor.filter(|_| best.interval == rated[0].interval));
 
+    // A small increase waits, unless what it would wait in is worse than small.
     let small = is_small_increase(situation.in_force, best.interval);
-    let wait = (small && situation.changed_at.is_some_and(|at| within(at, DEAD_BAND_S)))
+    let lately = situation.changed_at.is_some_and(|at| within(at, DEAD_BAND_S));
+    let wait = (small && lately && as_good.contains(&situation.in_force))
         .then(|| rated.iter().find(|c| c.interval == situation.in_force))
         .flatten();
     if wait.is_some() {
@@ -250,25 +260,26 @@ fn recent<'a>(minutes: &'a [&'a Minute]) -> &'a [&'a Minute] {
     &minutes[minutes.len().saturating_sub(RECENT_MIN)..]
 }
 
-/// Checkpoints failed lately and none has completed since.
+/// Checkpoints failed lately and none has completed since. A minute in which nobody could be asked
+/// says nothing.
 fn checkpoints_failing(minutes: &[&Minute]) -> bool {
-    let recent = recent(minutes);
-    let since = recent.iter().rposition(|m| m.checkpoints_completed > 0).unwrap_or(0);
-    let failed = |m: &Minute| m.checkpoints_failed;
-    match (recent.get(since), recent.last()) {
-        (Some(then), Some(now)) if then.attempt == now.attempt => {
-            now.checkpoints_completed == 0 && failed(now) > failed(then)
+    let told: Vec<(u32, u64, Option<u32>)> = recent(minutes)
+        .iter()
+        .filter_map(|m| Some((m.checkpoints_completed?, m.checkpoints_failed?, m.attempt)))
+        .collect();
+    let since = told.iter().rposition(|(completed, ..)| *completed > 0).unwrap_or(0);
+    match (told.get(since), told.last()) {
+        (Some((_, failed_then, then)), Some((completed, failed, now))) if then == now => {
+            *completed == 0 && failed > failed_then
         }
         _ => false,
     }
 }
 
-/// The longest of the recent p99 durations, s; zero while no checkpoint has completed.
-fn checkpoint_duration_s(minutes: &[&Minute]) -> f64 {
-    recent(minutes)
-        .iter()
-        .filter_map(|m| m.checkpoint_duration.known().map(Seconds::get))
-        .fold(0.0, f64::max)
+/// The longest of the recent p99 durations, s; `None` while no checkpoint has completed.
+fn checkpoint_duration_s(minutes: &[&Minute]) -> Option<f64> {
+    let recent = recent(minutes).iter();
+    recent.filter_map(|m| m.checkpoint_duration.known().map(Seconds::get)).reduce(f64::max)
 }
 
 #[cfg(test)]

@@ -103,16 +103,9 @@ mod tests {
 
     fn minutes(rates: impl IntoIterator<Item = Option<f64>>) -> Vec<Minute> {
         let minute = |(i, rate): (usize, Option<f64>)| Minute {
-            start: Timestamp(i as i64 * 60_000),
             arrival: Reading::from_option(rate.map(|r| EventRate::new(r).unwrap())),
-            throughput: Reading::Unknown,
-            lag: Reading::Unknown,
-            latency: Reading::Unknown,
             status: JobStatus::Running,
-            attempt: 0,
-            checkpoints_completed: 0,
-            checkpoints_failed: 0,
-            checkpoint_duration: Reading::Unknown,
+            ..Minute::blind(Timestamp(i as i64 * 60_000))
         };
         rates.into_iter().enumerate().map(minute).collect()
     }

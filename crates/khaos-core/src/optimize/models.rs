@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::optimize::{LatencyModel, RecoveryModel};
 use crate::profile::{Recovery, Trial};
+use crate::units::Seconds;
 
 /// Trials with a measured recovery below which there is no model.
 const FEWEST: usize = 3;
@@ -17,6 +18,8 @@ pub struct Models {
     pub recovery: RecoveryModel,
     /// Latency; `None` when the trials did not measure it.
     pub latency: Option<LatencyModel>,
+    /// The longest p99 of checkpoint durations in a trial; `None` when none was measured.
+    pub checkpoint_duration: Option<Seconds>,
 }
 
 /// Why there are no models.
@@ -52,5 +55,10 @@ pub fn fit_models(trials: &[&Trial]) -> Result<Models, NoModels> {
             spoilt: spoilt.join("; "),
         });
     }
-    Ok(Models { recovery: RecoveryModel::fit(&usable)?, latency: LatencyModel::fit(&usable)? })
+    let durations = usable.iter().filter_map(|trial| trial.checkpoint_duration);
+    Ok(Models {
+        recovery: RecoveryModel::fit(&usable)?,
+        latency: LatencyModel::fit(&usable)?,
+        checkpoint_duration: durations.reduce(|a, b| if a < b { b } else { a }),
+    })
 }

@@ -74,17 +74,22 @@ pub fn judge(
     if after.len() < WATCH_MIN || watched_s < 2.0 * to.seconds() {
         return Judgement::Wait;
     }
+    let attempt = minutes.last().and_then(|m| m.attempt);
     let undisturbed = |side: &[&Minute]| {
-        let attempt = minutes.last().map(|m| m.attempt);
-        side.iter().all(|m| m.status == JobStatus::Running && Some(m.attempt) == attempt)
+        side.iter().all(|m| m.status == JobStatus::Running && m.attempt == attempt)
     };
     if before.is_empty() || !undisturbed(before) || !undisturbed(after) {
         return Judgement::Keep;
     }
 
-    let completed = |side: &[&Minute]| side.iter().map(|m| m.checkpoints_completed).sum::<u32>();
-    let failed = |side: &[&Minute]| side.last().map_or(0, |m| m.checkpoints_failed);
-    if completed(before) > 0 && completed(after) == 0 && failed(after) > failed(before) {
+    // A side of which not every minute was told says nothing.
+    let completed =
+        |side: &[&Minute]| side.iter().map(|m| m.checkpoints_completed).sum::<Option<u32>>();
+    let failed = |side: &[&Minute]| side.last().and_then(|m| m.checkpoints_failed);
+    let came = completed(before).is_some_and(|n| n > 0);
+    let stay_away = completed(after) == Some(0);
+    let fail = failed(before).zip(failed(after)).is_some_and(|(was, is)| is > was);
+    if came && stay_away && fail {
         return Judgement::RollBack("no checkpoint has completed since, and some failed".into());
     }
     let latency = |side: &[&Minute]| {
@@ -138,16 +143,13 @@ mod tests {
     fn minutes(latency: [f64; 2], completed: [u32; 2], failed: [u64; 2]) -> Vec<Minute> {
         let side = |i: usize| usize::from(i > 3);
         let minute = |i: usize| Minute {
-            start: Timestamp(i as i64 * 60_000),
             arrival: Reading::Known(EventRate::new(500.0).unwrap()),
-            throughput: Reading::Unknown,
-            lag: Reading::Unknown,
             latency: Reading::Known(Millis::new(latency[side(i)]).unwrap()),
             status: JobStatus::Running,
-            attempt: 1,
-            checkpoints_completed: completed[side(i)],
-            checkpoints_failed: failed[side(i)],
-            checkpoint_duration: Reading::Unknown,
+            attempt: Some(1),
+            checkpoints_completed: Some(completed[side(i)]),
+            checkpoints_failed: Some(failed[side(i)]),
+            ..Minute::blind(Timestamp(i as i64 * 60_000))
         };
         (0..7).map(minute).collect()
     }

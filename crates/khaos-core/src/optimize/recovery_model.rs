@@ -54,8 +54,8 @@ impl RecoveryParameters {
         (gap > 0.0).then(|| self.floor_s() + (self.dead_time_s + age) * load / gap)
     }
 
-    /// As [`Self::worst_case`], with the gap held at a small positive floor: never a promise, but a
-    /// finite order among intervals none of which is feasible.
+    /// As [`Self::worst_case`], with the gap held at a small positive floor: never a promise, only
+    /// for a fit that has to find its way back from beyond saturation.
     pub fn worst_case_floored(&self, interval_s: f64, duration_s: f64, load: f64) -> f64 {
         let gap = self.floored_gap(interval_s, load);
         self.floor_s() + (self.dead_time_s + interval_s + duration_s) * load / gap
@@ -213,6 +213,29 @@ impl RecoveryPredictor {
         let of = |p: &RecoveryParameters| p.worst_case(interval_s, duration_s, load);
         let all: Vec<f64> = self.draws.iter().map(|p| of(p).unwrap_or(f64::INFINITY)).collect();
         quantile(&all, probability).filter(|bound| bound.is_finite())
+    }
+}
+
+impl RecoveryPredictor {
+    /// Capacity, events/s, at which the upper `probability` credible bound of the mean worst-case
+    /// recovery would be `objective_s`, in the units of [`RecoveryParameters::capacity_needed`].
+    /// `None` when no capacity would do.
+    pub fn capacity_needed(
+        &self,
+        probability: f64,
+        interval_s: f64,
+        duration_s: f64,
+        load: f64,
+        objective_s: f64,
+    ) -> Option<f64> {
+        // How much more than it has each draw would need: of the bound itself, never less than 1.
+        let more = |p: &RecoveryParameters| {
+            let needed = p.capacity_needed(interval_s, duration_s, load, objective_s);
+            needed.map_or(f64::INFINITY, |needed| needed / p.capacity_eps)
+        };
+        let all: Vec<f64> = self.draws.iter().map(more).collect();
+        let more = quantile(&all, probability).filter(|more| more.is_finite())?;
+        Some(more * self.mode.capacity_eps)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::observe::{LoadLevel, Observation};
-use crate::units::{CheckpointInterval, EventRate, Span};
+use crate::units::{CheckpointInterval, EventRate, Seconds, Span};
 
 /// The intervals that a job may be given. The upper bound is its fallback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,14 @@ impl IntervalBounds {
         })
     }
 
+    /// These bounds without the intervals that are below twice a checkpoint's duration: a clone
+    /// could not keep them.
+    fn above_durations(self, duration: Option<Seconds>) -> Self {
+        let twice = (2.0 * duration.map_or(0.0, Seconds::get)).ceil() as u32;
+        let floor = CheckpointInterval::from_secs(twice).unwrap_or(self.min);
+        Self { min: self.min.max(floor).min(self.max), max: self.max }
+    }
+
     /// The geometric mean of the two, s.
     fn middle(&self) -> CheckpointInterval {
         let middle = (self.min.seconds() * self.max.seconds()).sqrt().round() as u32;
@@ -76,6 +84,7 @@ pub struct Design {
 /// `k`, the lowest load shows the dead time alone, and the middle ones bend the latency curve. The
 /// pair at the highest load comes first: if the campaign is cut short, the decisive part is known.
 pub fn design(observation: &Observation, bounds: IntervalBounds) -> Design {
+    let bounds = bounds.above_durations(observation.checkpoint_duration.known());
     let (min, middle, max) = (bounds.min(), bounds.middle(), bounds.max());
     let level = |share: f64| -> LoadLevel {
         let top = observation.levels.len() - 1;

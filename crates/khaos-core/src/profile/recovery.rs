@@ -28,19 +28,31 @@ pub fn onset(baseline: &Baseline, lag: &Series, arrival: &Series, span: Span) ->
         .map(|sample| sample.at)
 }
 
-/// When the failure at `failed_at` was over: the first of 15 s without excess, after the lag has
-/// risen. `None` while it is not over, or has not shown yet.
+/// How far a recovery has come, by the lag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The failure has not shown in the lag.
+    NotShown,
+    /// The lag has risen and is not back to normal for good.
+    NotOver,
+    /// The lag was back to normal then, the first instant of the calm.
+    Over(Timestamp),
+}
+
+/// How far the recovery from the failure at `failed_at` has come.
 ///
-/// Where the time of the failure is known, any excess that ends it also began it.
+/// Where the time of the failure is known, any excess that would have to end also shows it.
 pub fn recovered(
     baseline: &Baseline,
     lag: &Series,
     arrival: &Series,
     failed_at: Timestamp,
-) -> Option<Timestamp> {
+) -> Progress {
     let samples = lag.within(Span { from: failed_at, to: Timestamp(i64::MAX) });
     let over = |sample: &Sample| excess(baseline, arrival, sample) < calm_below_s(baseline);
-    let risen = samples.iter().position(|sample| !over(sample))?;
+    let Some(risen) = samples.iter().position(|sample| !over(sample)) else {
+        return Progress::NotShown;
+    };
     let mut calm_since = None;
     for sample in &samples[risen..] {
         if !over(sample) {
@@ -49,10 +61,10 @@ pub fn recovered(
         }
         let since = *calm_since.get_or_insert(sample.at);
         if sample.at.secs_since(since) >= CALM_S {
-            return Some(since);
+            return Progress::Over(since);
         }
     }
-    None
+    Progress::NotOver
 }
 
 /// Lag above normal, in seconds of data at the load of that moment; of the baseline where the load
@@ -83,16 +95,19 @@ mod tests {
         let none = Series::default();
         assert_eq!(onset(&BASELINE, &lag, &none, span), Some(Timestamp(15_000)));
         // 150 at 30 s is interrupted at 35 s; calm from 40 s on, sure at 55 s.
-        assert_eq!(recovered(&BASELINE, &lag, &none, Timestamp(0)), Some(Timestamp(40_000)));
+        assert_eq!(
+            recovered(&BASELINE, &lag, &none, Timestamp(0)),
+            Progress::Over(Timestamp(40_000))
+        );
     }
 
     #[test]
     fn not_over_before_it_has_risen_nor_before_it_is_calm() {
         let none = Series::default();
         let flat = lag_of(&[50.0; 20]);
-        assert_eq!(recovered(&BASELINE, &flat, &none, Timestamp(0)), None);
+        assert_eq!(recovered(&BASELINE, &flat, &none, Timestamp(0)), Progress::NotShown);
         let rising = lag_of(&[50., 500., 900., 100., 100., 100.]);
-        assert_eq!(recovered(&BASELINE, &rising, &none, Timestamp(0)), None);
+        assert_eq!(recovered(&BASELINE, &rising, &none, Timestamp(0)), Progress::NotOver);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{CheckpointHistory, JobRun};
 use crate::observe::Baseline;
-use crate::profile::{PlannedTrial, calm_below_s, recovered};
+use crate::profile::{PlannedTrial, Progress, calm_below_s, recovered};
 use crate::series::{Reading, Readings, Sample, Series};
 use crate::units::{CheckpointInterval, EventRate, Events, Millis, Seconds, Span, Timestamp};
 
@@ -78,8 +78,8 @@ pub struct Evidence<'a> {
 pub fn assemble(evidence: &Evidence<'_>) -> Trial {
     let Evidence { planned, index, baseline, failed_at, until, readings, .. } = *evidence;
     let (lag, arrival) = (readings.lag(), readings.arrival());
-    let over_at = recovered(baseline, &lag, &arrival, failed_at);
-    let end = over_at.unwrap_or(until);
+    let progress = recovered(baseline, &lag, &arrival, failed_at);
+    let end = if let Progress::Over(at) = progress { at } else { until };
     let elapsed = |to: Timestamp| Seconds::new(to.secs_since(failed_at)).ok();
 
     let back_at = evidence.run_after.running_since.filter(|&at| at > failed_at);
@@ -99,10 +99,12 @@ pub fn assemble(evidence: &Evidence<'_>) -> Trial {
         interval: planned.interval,
         load: EventRate::new(baseline.load).expect("a baseline's load is a mean of rates"),
         latency: baseline.latency_ms.known().and_then(|ms| Millis::new(ms).ok()),
-        recovery: match (over_at.and_then(elapsed), elapsed(until)) {
-            (Some(seconds), _) => Recovery::Measured(seconds),
-            (None, Some(seconds)) => Recovery::Censored(seconds),
-            (None, None) => Recovery::Spoilt("it was not watched after the failure".into()),
+        recovery: match (progress, elapsed(end)) {
+            (Progress::NotShown, _) | (_, None) => {
+                Recovery::Spoilt("the failure did not show in the lag".into())
+            }
+            (Progress::Over(_), Some(seconds)) => Recovery::Measured(seconds),
+            (Progress::NotOver, Some(seconds)) => Recovery::Censored(seconds),
         },
         dead_time: back_at.and_then(elapsed),
         age: restored.and_then(|c| Seconds::new(failed_at.secs_since(c.triggered_at)).ok()),

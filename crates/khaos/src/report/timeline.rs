@@ -32,7 +32,7 @@ pub(super) fn timeline(records: &[Arc<Record>], goals: &Goals) -> Vec<Point> {
     let mut minutes: Vec<_> = records.iter().filter_map(|record| record.minute()).collect();
     minutes.sort_by_key(|minute| minute.start);
 
-    let mut attempt = minutes.first().map_or(0, |minute| minute.attempt);
+    let mut attempt = minutes.first().and_then(|minute| minute.attempt);
     minutes
         .into_iter()
         .map(|minute| {
@@ -46,8 +46,8 @@ pub(super) fn timeline(records: &[Arc<Record>], goals: &Goals) -> Vec<Point> {
                 };
                 parameters.zip(load).map(|(p, load)| worst(p, load))
             };
-            let failed = minute.attempt > attempt;
-            attempt = minute.attempt;
+            let failed = attempt.zip(minute.attempt).is_some_and(|(was, is)| is > was);
+            attempt = minute.attempt.or(attempt);
             Point {
                 at: minute.start,
                 load,

@@ -13,7 +13,7 @@ use khaos_control::tuner::Tuner;
 use khaos_core::job::{CheckpointSettings, JobKey};
 use khaos_core::observe::Baseline;
 use khaos_core::optimize::Effect;
-use khaos_core::profile::recovered;
+use khaos_core::profile::{Progress, recovered};
 use khaos_core::record::Record;
 use khaos_core::stats::Seed;
 use khaos_core::units::{CheckpointInterval, Span, Timestamp};
@@ -35,14 +35,25 @@ pub struct Day {
     pub intervals: Vec<InForce>,
     /// Failures, s of the day.
     pub failures_s: Vec<f64>,
-    /// How long each took by the lag that the metrics show, s; `None` for one that did not end.
-    pub recoveries_s: Vec<Option<f64>>,
+    /// How each was recovered from, by the lag that the metrics show.
+    pub recoveries: Vec<Recovered>,
     /// Completed checkpoints.
     pub checkpoints: u64,
     /// Stalls caused by interval changes, s.
     pub stalled_s: f64,
     /// Everything that khaos recorded, what it had learnt before included; empty for others.
     pub records: Vec<Arc<Record>>,
+}
+
+/// How a failure was recovered from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Recovered {
+    /// The lag never showed it: nothing arrived, or all was made good within a scrape.
+    NotShown,
+    /// After so many s.
+    After(f64),
+    /// Not by the end of the watch.
+    NoEnd,
 }
 
 /// Runs `future` on a paused clock of its own: waiting takes no time.
@@ -113,11 +124,11 @@ pub(super) fn live(
             }
         };
         let truth = twin.truth();
-        let recoveries_s = recoveries(&twin, &job, &truth.failures, clock, end).await?;
+        let recoveries = recoveries(&twin, &job, &truth.failures, clock, end).await?;
         Ok(Day {
             intervals,
             failures_s: truth.failures.iter().map(|f| f.failed_at.secs_since(ANCHOR)).collect(),
-            recoveries_s,
+            recoveries,
             checkpoints: truth.checkpoints_total,
             stalled_s: truth.stalled_s,
             records: memory.all(),
@@ -174,24 +185,27 @@ async fn recoveries(
     failures: &[Failure],
     clock: Clock,
     end: Timestamp,
-) -> anyhow::Result<Vec<Option<f64>>> {
+) -> anyhow::Result<Vec<Recovered>> {
     let mut recoveries = Vec::with_capacity(failures.len());
     for failure in failures {
         let failed_at = failure.failed_at;
-        let over = loop {
+        let recovered = loop {
             let now = clock.now();
             let run = twin.describe(job).await?;
             let span = Span { from: failed_at.plus_secs(-400.0), to: now.plus_millis(1) };
             let readings = twin.readings(&run.engine_id, span).await?;
-            let over = Baseline::before(failed_at, &readings).and_then(|baseline| {
+            let progress = Baseline::before(failed_at, &readings).map(|baseline| {
                 recovered(&baseline, &readings.lag(), &readings.arrival(), failed_at)
             });
-            if over.is_some() || now >= end.plus_secs(AFTER_S) {
-                break over;
+            let late = now >= end.plus_secs(AFTER_S);
+            match progress {
+                Some(Progress::Over(at)) => break Recovered::After(at.secs_since(failed_at)),
+                Some(Progress::NotOver) if late => break Recovered::NoEnd,
+                None | Some(Progress::NotShown) if late => break Recovered::NotShown,
+                _ => clock.sleep_until(now.plus_secs(60.0)).await,
             }
-            clock.sleep_until(now.plus_secs(60.0)).await;
         };
-        recoveries.push(over.map(|at| at.secs_since(failed_at)));
+        recoveries.push(recovered);
     }
     Ok(recoveries)
 }

@@ -7,7 +7,7 @@ use khaos_control::clock::Clock;
 use khaos_control::observe::{GRACE_MS, Observe};
 use khaos_control::optimize::Optimize;
 use khaos_control::ports::Clones;
-use khaos_control::profile::{CloneBudget, Profile, STRETCH};
+use khaos_control::profile::{CloneBudget, Profile, stretch};
 use khaos_core::job::{CheckpointSettings, JobKey};
 use khaos_core::record::{Kind, Record};
 use khaos_core::stats::Seed;
@@ -92,7 +92,10 @@ pub(super) fn rehearse(simulation: &Simulation, on_record: OnRecord) -> anyhow::
             observe.minutes(&job).await?;
             tick = tick.plus_millis(60_000);
         }
-        observe.conclude(&job, recorded, STRETCH).await.context("observing the recording")?;
+        observe
+            .conclude(&job, recorded, stretch(simulation.bounds.max()))
+            .await
+            .context("observing the recording")?;
         profile.reconcile(&job).await.context("profiling")?;
         optimize.fit(&job).await.context("fitting models")?;
         let clones_left = khaos_control::ports::CloneHost::running(&*twin).await?.len();

@@ -1,7 +1,10 @@
 //! The intervals that may be chosen, what is predicted for each, and which is best.
 
+use std::cmp::Ordering;
+
 use super::{Advice, Prediction, Predictors, Reason};
 use crate::optimize::{Goals, LoadForecast, Objective};
+use crate::profile::IntervalBounds;
 use crate::units::{CheckpointInterval, Seconds};
 
 /// Credibility of the bounds on mean recovery and latency that a decision uses. Source: DESIGN,
@@ -13,25 +16,26 @@ const SAME_LATENCY: f64 = 0.01;
 const DURATIONS: f64 = 2.0;
 
 /// Every interval that may be chosen, smallest first and never none, and why smaller ones may not.
-pub(super) fn candidates(goals: &Goals, duration_s: f64) -> (Vec<CheckpointInterval>, Vec<Reason>) {
-    let max = goals.bounds.max();
+/// None is above `own`, the job's own interval: driving can only shorten.
+pub(super) fn candidates(
+    goals: &Goals,
+    own: CheckpointInterval,
+    duration_s: f64,
+) -> (Vec<CheckpointInterval>, Option<Reason>) {
+    let max = goals.bounds.max().min(own);
+    let min = goals.bounds.min().min(max);
     let at_least = |seconds: f64| {
-        let whole = (seconds.ceil() as u32).clamp(goals.bounds.min().secs(), max.secs());
-        CheckpointInterval::from_secs(whole).expect("within bounds")
+        let whole = (seconds.ceil() as u32).clamp(min.secs(), max.secs());
+        CheckpointInterval::from_secs(whole).expect("between two intervals")
     };
     let slow = at_least(DURATIONS * duration_s);
     let budget =
         at_least(goals.checkpoints_per_hour.map_or(0.0, |n| 3_600.0 / f64::from(n.max(1))));
     let floor = slow.max(budget);
-    let mut reasons = Vec::new();
-    if floor > goals.bounds.min() {
-        reasons.push(if slow >= budget {
-            Reason::CheckpointsSlow { floor }
-        } else {
-            Reason::Budget { floor }
-        });
-    }
-    (goals.bounds.candidates().filter(|&ci| ci >= floor).collect(), reasons)
+    let reason =
+        if slow >= budget { Reason::CheckpointsSlow { floor } } else { Reason::Budget { floor } };
+    let bounds = IntervalBounds::new(floor, max).expect("a floor is at most the largest");
+    (bounds.candidates().collect(), (floor > min).then_some(reason))
 }
 
 /// An interval with what is predicted for it.
@@ -39,8 +43,31 @@ pub(super) fn candidates(goals: &Goals, duration_s: f64) -> (Vec<CheckpointInter
 pub(super) struct Candidate {
     pub(super) interval: CheckpointInterval,
     pub(super) predicted: Prediction,
-    /// Orders intervals by recovery, also those beyond capacity.
-    recovery_rank: (bool, f64),
+    recovery_rank: RecoveryRank,
+}
+
+/// Orders intervals by recovery, also where there is none.
+#[derive(Debug, Clone, Copy)]
+enum RecoveryRank {
+    /// By the upper bound, s.
+    Bounded(f64),
+    /// Perhaps beyond capacity: by what is most probable, s.
+    Probable(f64),
+    /// Beyond capacity: by what arrives more than can be processed, events/s. A small interval would
+    /// be the worst, because it costs the most capacity.
+    Overloaded(f64),
+}
+
+impl RecoveryRank {
+    fn compare(&self, other: &Self) -> Ordering {
+        let key = |rank: &Self| match *rank {
+            Self::Bounded(s) => (0, s),
+            Self::Probable(s) => (1, s),
+            Self::Overloaded(eps) => (2, eps),
+        };
+        let ((tier, value), (other_tier, other_value)) = (key(self), key(other));
+        tier.cmp(&other_tier).then(value.total_cmp(&other_value))
+    }
 }
 
 impl Candidate {
@@ -53,7 +80,15 @@ impl Candidate {
         let (ci, upper) = (interval.seconds(), load.upper.get());
         let recovery_upper_s = predictors.recovery.upper(CREDIBILITY, ci, duration_s, upper);
         let latency = predictors.latency.as_ref();
-        let floored = || predictors.recovery.parameters().worst_case_floored(ci, duration_s, upper);
+        let parameters = predictors.recovery.parameters();
+        let probable = parameters.worst_case(ci, duration_s, upper);
+        let recovery_rank = match (recovery_upper_s, probable) {
+            (Some(bound), _) => RecoveryRank::Bounded(bound),
+            (None, Some(probable)) => RecoveryRank::Probable(probable),
+            (None, None) => {
+                RecoveryRank::Overloaded(upper - parameters.capacity_beside_checkpoints(ci))
+            }
+        };
         Self {
             interval,
             predicted: Prediction {
@@ -62,7 +97,7 @@ impl Candidate {
                 latency_upper_ms: latency.map(|l| l.upper(CREDIBILITY, ci, load.upper)),
                 visibility_s: ci + duration_s,
             },
-            recovery_rank: (recovery_upper_s.is_none(), recovery_upper_s.unwrap_or_else(floored)),
+            recovery_rank,
         }
     }
 
@@ -84,8 +119,15 @@ impl Candidate {
     }
 }
 
-/// The best candidate, and why.
-pub(super) fn choose<'a>(rated: &'a [Candidate], goals: &Goals) -> (&'a Candidate, Vec<Reason>) {
+/// The best candidate, why, and those that keep as much as it does.
+pub(super) struct Choice<'a> {
+    pub(super) best: &'a Candidate,
+    pub(super) reasons: Vec<Reason>,
+    /// Empty where recovery cannot be kept: then nothing is as good as the best.
+    pub(super) as_good: Vec<CheckpointInterval>,
+}
+
+pub(super) fn choose<'a>(rated: &'a [Candidate], goals: &Goals) -> Choice<'a> {
     let mut kept = goals.objectives.set();
     let mut given_up = Vec::new();
     let feasible = loop {
@@ -100,30 +142,30 @@ pub(super) fn choose<'a>(rated: &'a [Candidate], goals: &Goals) -> (&'a Candidat
             }
         }
     };
-    let beside = given_up.iter().rev().filter(|&&o| o != Objective::Recovery);
-    let mut reasons: Vec<Reason> = beside.map(|&objective| Reason::GivenUp { objective }).collect();
-    if given_up.contains(&Objective::Recovery) {
-        let shortest = feasible
-            .into_iter()
-            .min_by(|a, b| {
-                let ((a_beyond, a), (b_beyond, b)) = (a.recovery_rank, b.recovery_rank);
-                a_beyond.cmp(&b_beyond).then(a.total_cmp(&b))
-            })
-            .expect("with nothing left to keep every candidate is feasible, and there is one");
-        reasons.insert(0, Reason::ShortestRecovery);
-        return (shortest, reasons);
-    }
-    let latency = |c: &Candidate| c.predicted.latency_ms.unwrap_or(0.0);
-    let lowest = feasible.iter().map(|c| latency(c)).fold(f64::INFINITY, f64::min);
-    let best = feasible
-        .into_iter()
-        .rfind(|c| latency(c) <= lowest * (1.0 + SAME_LATENCY))
-        .expect("the one with the lowest latency is within 1 % of it");
-    reasons.insert(0, Reason::LargestFeasible { keeps: kept });
-    (best, reasons)
+    let recovery_given_up = given_up.contains(&Objective::Recovery);
+    let best = if recovery_given_up {
+        feasible.iter().min_by(|a, b| a.recovery_rank.compare(&b.recovery_rank))
+    } else {
+        let latency = |c: &Candidate| c.predicted.latency_ms.unwrap_or(0.0);
+        let lowest = feasible.iter().map(|c| latency(c)).fold(f64::INFINITY, f64::min);
+        feasible.iter().rfind(|c| latency(c) <= lowest * (1.0 + SAME_LATENCY))
+    };
+    let best = *best.expect("with nothing left to keep every candidate is feasible");
+    let mut reasons = vec![if recovery_given_up {
+        Reason::ShortestRecovery
+    } else {
+        Reason::LargestFeasible { keeps: kept }
+    }];
+    // What had to be given up on the way may be kept all the same.
+    let broken = given_up.iter().rev().filter(|&&o| !best.keeps(o, goals));
+    let others = broken.filter(|&&o| o != Objective::Recovery);
+    reasons.extend(others.map(|&objective| Reason::GivenUp { objective }));
+    let as_good = feasible.iter().filter(|_| !recovery_given_up).map(|c| c.interval).collect();
+    Choice { best, reasons, as_good }
 }
 
-/// What would make the recovery objective possible: the least capacity over all intervals.
+/// What would make the recovery objective possible: the least capacity over all intervals, as sure
+/// as a decision has to be.
 pub(super) fn advise(
     predictors: &Predictors,
     candidates: &[CheckpointInterval],
@@ -131,13 +173,13 @@ pub(super) fn advise(
     load: &LoadForecast,
     objective: Seconds,
 ) -> Advice {
-    let parameters = predictors.recovery.parameters();
-    candidates
-        .iter()
-        .filter_map(|ci| {
-            let load = load.upper.get();
-            parameters.capacity_needed(ci.seconds(), duration_s, load, objective.get())
-        })
+    let recovery = &predictors.recovery;
+    let needed = candidates.iter().filter_map(|ci| {
+        let (ci, load) = (ci.seconds(), load.upper.get());
+        recovery.capacity_needed(CREDIBILITY, ci, duration_s, load, objective.get())
+    });
+    let parameters = recovery.parameters();
+    needed
         .min_by(f64::total_cmp)
         .map_or(Advice::ShortenDeadTime { floor_s: parameters.floor_s() }, |needed_eps| {
             Advice::Capacity { now_eps: parameters.capacity_eps, needed_eps }

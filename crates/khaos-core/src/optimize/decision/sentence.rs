@@ -28,6 +28,7 @@ impl std::fmt::Display for Reason {
             Self::JobUnknown => write!(f, "the engine could not be asked about the job"),
             Self::NotRunning => write!(f, "the job is not running"),
             Self::LoadUnknown => write!(f, "the arrival rate is not known"),
+            Self::DurationUnknown => write!(f, "no checkpoint has completed yet"),
             Self::CheckpointsFailing => write!(f, "checkpoints fail and none completes"),
             Self::RolledBack => write!(f, "the last change was just rolled back"),
             Self::LargestFeasible { keeps } if keeps.is_empty() => {

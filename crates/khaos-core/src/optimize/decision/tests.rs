@@ -68,16 +68,13 @@ const USUAL: Case = Case {
 fn decided(case: &Case) -> Decision {
     let minutes: Vec<Minute> = (0..60)
         .map(|i| Minute {
-            start: Timestamp(i * 60_000),
             arrival: Reading::from_option(case.load.map(|l| EventRate::new(l).unwrap())),
-            throughput: Reading::Unknown,
-            lag: Reading::Unknown,
-            latency: Reading::Unknown,
             status: case.status,
-            attempt: 0,
-            checkpoints_completed: u32::from(!case.failing || i < 50),
-            checkpoints_failed: if case.failing { i as u64 } else { 0 },
+            attempt: Some(0),
+            checkpoints_completed: Some(u32::from(!case.failing || i < 50)),
+            checkpoints_failed: Some(if case.failing { i as u64 } else { 0 }),
             checkpoint_duration: Reading::Known(Seconds::new(case.duration).unwrap()),
+            ..Minute::blind(Timestamp(i * 60_000))
         })
         .collect();
     let run = JobRun {
