@@ -84,16 +84,25 @@ impl Act {
         self.engaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Judges the last change once enough has been seen of it, and undoes it where it did harm.
+    /// Judges the last change once enough has been seen of it, and undoes it where it did harm. A
+    /// change that another has followed before that is not judged: what was seen is not its own.
     async fn look_back(&self, job: &JobKey) -> Result<(), ReconcileError> {
-        let Some(record) = self.store.latest(job, Kind::Outcome).await? else { return Ok(()) };
-        let Some(outcome) = record.outcome() else { return Ok(()) };
-        if outcome.effect != Effect::Applied || outcome.from == outcome.to {
+        let now = self.clock.now();
+        let recent = Span { from: now.plus_secs(-LOOK_BACK_S), to: now.plus_millis(1) };
+        let outcomes = self.store.range(job, Kind::Outcome, recent).await?;
+        // Neither a refusal nor what was taken up by a new life is a change.
+        let change = outcomes.iter().rev().find_map(|record| {
+            let changed = |o: &&Outcome| o.effect == Effect::Applied && o.from != o.to;
+            record.outcome().filter(changed).map(|outcome| (record, outcome))
+        });
+        let Some((record, outcome)) = change else { return Ok(()) };
+        let judged = |r: &Arc<Record>| {
+            r.outcome().is_some_and(|o| matches!(o.effect, Effect::Kept | Effect::RolledBack(_)))
+        };
+        if self.store.children(record.id()).await?.iter().any(judged) {
             return Ok(());
         }
-        let now = self.clock.now();
-        let span = Span { from: outcome.at.plus_secs(-LOOK_BACK_S), to: now.plus_millis(1) };
-        let records = self.store.range(job, Kind::Minute, span).await?;
+        let records = self.store.range(job, Kind::Minute, recent).await?;
         let minutes: Vec<&Minute> = records.iter().filter_map(|r| r.minute()).collect();
         match judge(&minutes, outcome.at, outcome.to, &self.goals) {
             Judgement::Wait => Ok(()),

@@ -127,6 +127,14 @@ impl Cluster {
 
     /// One life of the process: everything that follows from the minutes.
     async fn life(&self, store: Arc<dyn Store>) -> Result<(), ReconcileError> {
+        self.life_on(store, CloneBudget { at_once: 2, clone_minutes: 6.0 * 50.0 }).await
+    }
+
+    async fn life_on(
+        &self,
+        store: Arc<dyn Store>,
+        budget: CloneBudget,
+    ) -> Result<(), ReconcileError> {
         let secs = |s| CheckpointInterval::from_secs(s).unwrap();
         let bounds = IntervalBounds::new(secs(5), secs(60)).unwrap();
         self.observe(store.clone())
@@ -142,7 +150,7 @@ impl Cluster {
             injector: self.twin.clone(),
             store: store.clone(),
             bounds,
-            budget: CloneBudget { at_once: 2, clone_minutes: 6.0 * 45.0 },
+            budget,
         };
         profile.reconcile(&self.job).await?;
         let goals = core::optimize::Goals {
@@ -211,6 +219,36 @@ async fn killed_in_the_middle_of_trials_it_ends_with_the_same_records() {
         assert_eq!(campaign(&cluster.memory), whole, "killed every {seconds} s");
         cluster.assert_clean().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn budgets_are_hard() {
+    let cluster = Cluster::observed().await;
+    for broke in [
+        CloneBudget { at_once: 0, clone_minutes: 600.0 },
+        CloneBudget { at_once: 2, clone_minutes: 20.0 },
+    ] {
+        let refused = cluster.life_on(cluster.memory.clone(), broke).await;
+        assert!(matches!(refused, Err(ReconcileError::Budget(_))), "{refused:?}");
+        assert_eq!(cluster.twin.launched(), 0);
+    }
+    // At 44 minutes a trial at most, 140 clone-minutes are three trials, one after the other.
+    let thrifty = CloneBudget { at_once: 1, clone_minutes: 140.0 };
+    let most = std::cell::Cell::new(0);
+    let watch = async {
+        loop {
+            most.set(most.get().max(cluster.twin.running().await.unwrap().len()));
+            cluster.clock.sleep_until(cluster.clock.now().plus_secs(1.0)).await;
+        }
+    };
+    let began_at = cluster.clock.now();
+    tokio::select! {
+        biased;
+        ended = cluster.life_on(cluster.memory.clone(), thrifty) => ended.unwrap(),
+        () = watch => unreachable!("it watches for ever"),
+    }
+    assert_eq!((most.get(), cluster.twin.launched()), (1, 3));
+    assert!(cluster.clock.now().secs_since(began_at) <= 140.0 * 60.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,18 +8,19 @@ use khaos_control::act::Act;
 use khaos_control::act::driver::Driver;
 use khaos_control::clock::Clock;
 use khaos_control::core::job::{
-    CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, TriggerId,
+    CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, TriggerId,
 };
 use khaos_control::core::optimize::{
     Decision, Goals, Objectives, RecoveryParameters, Verdict, fit_models,
 };
 use khaos_control::core::profile::{IntervalBounds, Recovery, Trial};
 use khaos_control::core::record::{Fact, Record};
+use khaos_control::core::series::Readings;
 use khaos_control::core::stats::Seed;
-use khaos_control::core::units::{CheckpointInterval, EventRate, Millis, Seconds, Timestamp};
+use khaos_control::core::units::{CheckpointInterval, EventRate, Millis, Seconds, Span, Timestamp};
 use khaos_control::observe::Observe;
 use khaos_control::optimize::Optimize;
-use khaos_control::ports::{Checkpoints, PortError, Store, TriggerOutcome};
+use khaos_control::ports::{Checkpoints, Jobs, Metrics, PortError, Store, TriggerOutcome};
 use khaos_control::tuner::Tuner;
 use khaos_twin::{MemoryStore, Truth, Twin, TwinConfig, Workload, World};
 use proptest::prelude::*;
@@ -44,6 +45,10 @@ struct Life {
     recovery: f64,
     failures: Vec<f64>,
     outage: (f64, f64),
+    /// When Khaos is killed and started again on the same store, s.
+    restart_at: f64,
+    /// While this lasts no port answers, s.
+    silence: (f64, f64),
     /// When Khaos dies, s.
     death: f64,
     seed: u64,
@@ -64,13 +69,15 @@ fn lives() -> impl Strategy<Value = Life> {
     let trouble = (
         proptest::collection::vec(0.0..length, 0..3),
         (0.0..length, 0.0..400.0_f64),
-        300.0..length,
+        (0.0..length, 0.0..length, 0.0..200.0_f64, 300.0..length),
         any::<u64>(),
     );
     (physics, load, control, trouble).prop_map(|(physics, loads, control, trouble)| {
         let (capacity, cost, duration, detect, restart, settle) = physics;
         let (min, more, full, recovery) = control;
-        let (mut failures, (from, length), death, seed) = trouble;
+        let (mut failures, (from, length), (restart_at, silent_at, silent_for, death), seed) =
+            trouble;
+        let silence = (silent_at, silent_at + silent_for);
         failures.sort_by(f64::total_cmp);
         let outage = (from, from + length);
         let bounds = (min, min + more);
@@ -100,6 +107,8 @@ fn lives() -> impl Strategy<Value = Life> {
             recovery,
             failures,
             outage,
+            restart_at,
+            silence,
             death,
             seed,
         }
@@ -199,47 +208,100 @@ impl Life {
         };
         let store = Arc::new(MemoryStore::default());
         store.append(Record::new(&job, START, vec![], self.models())).await.unwrap();
-        let polite = Arc::new(Polite { twin: twin.clone(), outstanding: Mutex::default() });
-        let driver = Arc::new(Driver::new(clock, twin.clone(), polite));
-        let tuner = Tuner {
+        let polite = Arc::new(Polite {
+            twin: twin.clone(),
             clock,
-            observe: Observe {
+            silence: self.silence,
+            outstanding: Mutex::default(),
+        });
+        let end = START.plus_secs(self.death);
+        for until in [START.plus_secs(self.restart_at).min(end), end] {
+            // Everything but the store and the world is new in a new life.
+            let driver = Arc::new(Driver::new(clock, polite.clone(), polite.clone()));
+            let tuner = Tuner {
                 clock,
-                jobs: twin.clone(),
-                metrics: twin.clone(),
-                checkpoints: twin.clone(),
-                store: store.clone(),
-            },
-            optimize: Optimize::new(clock, twin.clone(), store.clone(), goals.clone()),
-            act: Act::new(clock, twin.clone(), driver, store.clone(), goals),
-        };
-        tuner.tune(&job, START.plus_secs(self.death)).await.unwrap();
-        // Dropping the tuner is its death: nothing is told to anyone.
-        drop(tuner);
+                observe: Observe {
+                    clock,
+                    jobs: polite.clone(),
+                    metrics: polite.clone(),
+                    checkpoints: polite.clone(),
+                    store: store.clone(),
+                },
+                optimize: Optimize::new(clock, polite.clone(), store.clone(), goals.clone()),
+                act: Act::new(clock, polite.clone(), driver, store.clone(), goals.clone()),
+            };
+            tuner.tune(&job, until).await.unwrap();
+            // Dropping the tuner is its death: nothing is told to anyone, and a trigger of its may
+            // be under way.
+            drop(tuner);
+            polite.outstanding.lock().unwrap().take();
+        }
         clock.sleep_until(START.plus_secs(MINUTES as f64 * 60.0 + 400.0)).await;
         Lived { truth: twin.truth(), records: store.all(), until: clock.now() }
     }
 }
 
-/// The twin's checkpoints, which nobody may trigger while a trigger of his is outstanding.
+/// The twin behind ports that fall silent for a while, and that nobody may trigger while a trigger
+/// of his is outstanding.
 struct Polite {
     twin: Arc<Twin>,
+    clock: Clock,
+    silence: (f64, f64),
     outstanding: Mutex<Option<TriggerId>>,
+}
+
+impl Polite {
+    fn answers(&self) -> Result<(), PortError> {
+        let now = self.clock.now().secs_since(START);
+        if (self.silence.0..self.silence.1).contains(&now) {
+            return Err(PortError::Unavailable("nobody answers".into()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Jobs for Polite {
+    async fn list(&self) -> Result<Vec<JobKey>, PortError> {
+        self.answers()?;
+        self.twin.list().await
+    }
+
+    async fn describe(&self, job: &JobKey) -> Result<JobRun, PortError> {
+        self.answers()?;
+        self.twin.describe(job).await
+    }
+
+    async fn run(&self, id: &EngineJobId) -> Result<JobRun, PortError> {
+        self.answers()?;
+        self.twin.run(id).await
+    }
+}
+
+#[async_trait]
+impl Metrics for Polite {
+    async fn readings(&self, job: &EngineJobId, span: Span) -> Result<Readings, PortError> {
+        self.answers()?;
+        self.twin.readings(job, span).await
+    }
 }
 
 #[async_trait]
 impl Checkpoints for Polite {
     async fn history(&self, job: &EngineJobId) -> Result<CheckpointHistory, PortError> {
+        self.answers()?;
         self.twin.history(job).await
     }
 
     async fn trigger(&self, job: &EngineJobId, id: &TriggerId) -> Result<(), PortError> {
         let before = self.outstanding.lock().unwrap().replace(id.clone());
         if let Some(before) = before {
-            let outcome = self.twin.outcome(job, &before).await?;
-            assert_ne!(outcome, TriggerOutcome::InProgress, "two triggers are outstanding");
+            let outcome = self.twin.outcome(job, &before).await;
+            assert_ne!(outcome, Ok(TriggerOutcome::InProgress), "two triggers are outstanding");
         }
-        self.twin.trigger(job, id).await
+        // The call arrives, its answer does not: the worst kind of silence.
+        self.twin.trigger(job, id).await?;
+        self.answers()
     }
 
     async fn outcome(
@@ -247,6 +309,7 @@ impl Checkpoints for Polite {
         job: &EngineJobId,
         id: &TriggerId,
     ) -> Result<TriggerOutcome, PortError> {
+        self.answers()?;
         self.twin.outcome(job, id).await
     }
 }

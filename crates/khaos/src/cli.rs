@@ -10,6 +10,7 @@ use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use serde_json::json;
 
 use crate::input::BadInput;
+use crate::output::say;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
 use crate::{demo, input, table};
 
@@ -127,8 +128,7 @@ impl SimulateArgs {
         let as_json = self.json;
         let policies = self.policies.clone();
         let results = self.read()?.compare(&policies)?;
-        print(&results, as_json);
-        Ok(())
+        print(&results, as_json)
     }
 
     /// The simulation that was asked for; every error is one of input.
@@ -178,14 +178,16 @@ impl SimulateArgs {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the command's result")]
-fn print(compared: &Comparison, as_json: bool) {
+fn print(compared: &Comparison, as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        println!("{:#}", json!(compared));
-        return;
+        return say(&format!("{:#}", json!(compared)));
     }
-    println!("{}", table::policies(&compared.policies));
-    if let Some(dead) = compared.policies.iter().find_map(|p| p.exposure_if_dead) {
-        println!("With nobody driving, the fallback in force: {:.2} % exposure.", 100.0 * dead);
+    say(&table::policies(&compared.policies).to_string())?;
+    match compared.policies.iter().find_map(|p| p.exposure_if_dead) {
+        Some(dead) => {
+            let dead = 100.0 * dead;
+            say(&format!("With nobody driving, the fallback in force: {dead:.2} % exposure."))
+        }
+        None => Ok(()),
     }
 }

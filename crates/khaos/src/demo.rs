@@ -19,6 +19,8 @@ use khaos_twin::{Workload, World};
 use serde_json::{Value, json};
 
 use self::story::Story;
+use crate::input::BadInput;
+use crate::output::say;
 use crate::report::{Report, page};
 use crate::simulate::day::in_virtual_time;
 use crate::simulate::{Policy, PolicyResult, Simulation, usual_failures};
@@ -35,7 +37,9 @@ pub struct Demo {
     pub simulation: Simulation,
     /// How each policy did, khaos and the oracle last.
     pub results: Vec<PolicyResult>,
-    /// Everything that khaos recorded, yesterday's conclusions included.
+    /// Everything that khaos recorded yesterday.
+    pub yesterday: Vec<Arc<Record>>,
+    /// Everything that khaos recorded today, beginning with what yesterday concluded.
     pub records: Vec<Arc<Record>>,
 }
 
@@ -59,10 +63,10 @@ pub fn simulation(seed: u64) -> anyhow::Result<Simulation> {
 /// Runs the demo, telling `story` as it goes.
 fn play(seed: u64, story: &mut Story) -> anyhow::Result<Demo> {
     let simulation = simulation(seed)?;
-    story.begin(&simulation);
+    story.begin(&simulation)?;
     let rehearsal = simulation.rehearse(story.observing(&simulation))?;
     let learnt = rehearsal.learnt();
-    story.profiled(&learnt);
+    story.profiled(&learnt)?;
 
     let mut results = Vec::new();
     for guess in GUESSES {
@@ -75,8 +79,8 @@ fn play(seed: u64, story: &mut Story) -> anyhow::Result<Demo> {
     results.push(khaos.result);
     let oracle = story.living(Policy::Oracle, &simulation);
     results.push(simulation.live(Policy::Oracle, &[], oracle)?.result);
-    story.end(&simulation, &khaos.day.records, &results);
-    Ok(Demo { simulation, results, records: khaos.day.records })
+    story.end(&simulation, &khaos.day.records, &results)?;
+    Ok(Demo { simulation, results, yesterday: rehearsal.records, records: khaos.day.records })
 }
 
 impl Demo {
@@ -114,9 +118,6 @@ impl Demo {
     }
 
     fn write(&self, dir: &Path) -> anyhow::Result<PathBuf> {
-        std::fs::create_dir_all(dir).with_context(|| {
-            format!("{}: cannot be made; give another folder with --out", dir.display())
-        })?;
         let write = |name: &str, text: String| {
             let path = dir.join(name);
             // Written beside and renamed: nobody ever reads half a page.
@@ -143,7 +144,7 @@ impl Demo {
         }
         let store = SqliteStore::open(&draft)?;
         in_virtual_time(async {
-            for record in &self.records {
+            for record in self.yesterday.iter().chain(&self.records) {
                 store.append(Record::clone(record)).await?;
             }
             Ok(())
@@ -154,17 +155,18 @@ impl Demo {
 }
 
 /// Runs the demo and writes its results into `dir`; prints the story, or one JSON document.
-#[allow(clippy::print_stdout, reason = "the command's result")]
 pub fn run(seed: u64, dir: &Path, as_json: bool) -> anyhow::Result<()> {
+    // Before the work, not after it: the folder may not be ours to make.
+    std::fs::create_dir_all(dir)
+        .map_err(|error| BadInput(format!("--out {}: cannot be made: {error}", dir.display())))?;
     let mut story = if as_json { Story::silent() } else { Story::aloud() };
     let demo = play(seed, &mut story)?;
     let page = demo.write(dir)?;
     if as_json {
-        println!("{:#}", demo.json());
+        say(&format!("{:#}", demo.json()))
     } else {
-        println!("\nThe day as pictures: {}", page.display());
+        say(&format!("\nThe day as pictures: {}", page.display()))
     }
-    Ok(())
 }
 
 /// Runs the demo without a word.

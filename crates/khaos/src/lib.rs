@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod demo;
 pub mod input;
+pub mod output;
 pub mod progress;
 pub mod report;
 pub mod score;

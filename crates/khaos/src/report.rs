@@ -63,6 +63,7 @@ pub fn page(report: &Report<'_>) -> anyhow::Result<String> {
             body {
                 h1 { (report.title) }
                 (summary(report))
+                (observed(report.records))
                 h2 { "The day" }
                 p {
                     "The interval follows the load: the more arrives, the longer a failure takes to catch up with,
@@ -84,7 +85,11 @@ pub fn page(report: &Report<'_>) -> anyhow::Result<String> {
                 h2 { "Decisions" }
                 p { "Every change of the interval, and why." }
                 details { summary { "All changes" } div.scroll { (decisions(report.records)) } }
-                footer { "Drawn by Khaos from its records. Times are hours and minutes of the day." }
+                footer {
+                    "Charts, trials and decisions are drawn from Khaos's records: the worst-case recovery is what its
+                    models say of the load that it read. The table of policies is scored from outside, by the
+                    world's own formula. Times are hours and minutes of the day."
+                }
             }
         }
     };
@@ -109,6 +114,18 @@ fn summary(report: &Report<'_>) -> Markup {
                 @if let Some(dead) = khaos.exposure_if_dead {
                     " With Khaos dead and the fallback in force it would have been " (percent(dead)) "."
                 }
+            }
+        }
+    }
+}
+
+fn observed(records: &[Arc<Record>]) -> Markup {
+    let observation = records.iter().rev().find_map(|r| r.observation());
+    html! {
+        @if let Some(seen) = observation {
+            p {
+                "Observed before: " (seen.known_minutes) " minutes, " (seen.steady_minutes) " of them steady, "
+                (format!("{:.0} to {:.0} events/s", seen.lowest.get(), seen.highest.get())) "."
             }
         }
     }
@@ -140,17 +157,21 @@ fn policies(results: &[PolicyResult]) -> Markup {
 fn trials(records: &[Arc<Record>]) -> Markup {
     let mut trials: Vec<_> = records.iter().filter_map(|r| r.trial()).collect();
     trials.sort_by_key(|trial| trial.index);
+    let design = records.iter().rev().find_map(|r| r.design());
+    let planned =
+        |index: u32| design.and_then(|d| d.trials.get(index as usize)).map(|t| t.load.get());
     let or_dash = |value: Option<f64>| value.map_or("–".into(), |v| format!("{v:.0}"));
     html! {
         table {
             thead { tr {
-                th { "interval" } th { "load, events/s" } th { "latency, ms" } th { "down, s" } th { "age, s" }
+                th { "interval" } th { "planned, events/s" } th { "load, events/s" } th { "latency, ms" } th { "down, s" } th { "age, s" }
                 th { "catch-up, events/s" } th { "recovery, s" }
             } }
             tbody {
                 @for t in trials {
                     tr {
-                        td { (t.interval) } td { (format!("{:.0}", t.load.get())) }
+                        td { (t.interval) } td { (or_dash(planned(t.index))) }
+                        td { (format!("{:.0}", t.load.get())) }
                         td { (or_dash(t.latency.map(Millis::get))) }
                         td { (or_dash(t.dead_time.map(Seconds::get))) }
                         td { (or_dash(t.age.map(Seconds::get))) }

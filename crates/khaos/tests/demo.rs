@@ -5,11 +5,14 @@ use std::sync::{Arc, OnceLock};
 
 use assert_cmd::Command;
 use khaos::demo::{Demo, quietly};
+use khaos::simulate::watched::unwatched;
+use khaos::simulate::{Policy, Simulation};
 use khaos_control::ports::Store;
 use khaos_core::optimize::Effect;
 use khaos_core::record::{Fact, Kind, Record};
 use khaos_core::series::Reading;
 use khaos_core::units::EventRate;
+use khaos_twin::Workload;
 use serde_json::Value;
 
 fn demo() -> &'static Demo {
@@ -44,7 +47,7 @@ fn khaos_is_less_exposed_than_any_guess_and_restarts_nothing() {
 fn a_perturbed_record_changes_the_page() {
     let demo = demo();
     let page = demo.page().unwrap();
-    for kind in ["minute", "trial", "models", "decision", "outcome"] {
+    for kind in ["minute", "observation", "design", "trial", "models", "decision", "outcome"] {
         let mut perturbed = false;
         let records: Vec<Arc<Record>> = demo
             .records
@@ -65,8 +68,12 @@ fn a_perturbed_record_changes_the_page() {
             .collect();
         assert!(perturbed, "there is no {kind} to perturb");
         let records = records.into_iter().rev().collect();
-        let other =
-            Demo { simulation: demo.simulation.clone(), results: demo.results.clone(), records };
+        let other = Demo {
+            simulation: demo.simulation.clone(),
+            results: demo.results.clone(),
+            yesterday: Vec::new(),
+            records,
+        };
         assert!(other.page().unwrap() != page, "the page ignores the {kind} records");
     }
 }
@@ -97,8 +104,65 @@ fn perturb(fact: &Fact) -> Option<Fact> {
             outcome.to = outcome.from;
             changed.then_some(Fact::Outcome(outcome))
         }
-        Fact::Observation(_) | Fact::Design(_) => None,
+        Fact::Observation(mut observation) => {
+            observation.steady_minutes -= 7;
+            Some(Fact::Observation(observation))
+        }
+        Fact::Design(mut design) => {
+            design.trials[0].load = rate(design.trials[0].load.get() + 1_000.0);
+            Some(Fact::Design(design))
+        }
     }
+}
+
+#[test]
+fn what_comes_later_changes_no_decision_before() {
+    let usual = &demo().simulation;
+    let rates = usual.workload.per_minute();
+    let half = rates.len() / 2;
+    // The second half of the day backwards; yesterday as it was.
+    let swapped: Vec<f64> =
+        rates[..half].iter().chain(rates[half..].iter().rev()).copied().collect();
+    let swapped = Simulation { workload: Workload::new(swapped).unwrap(), ..usual.clone() };
+    let decisions = |simulation: &Simulation| {
+        let learnt = simulation.rehearse(unwatched()).unwrap().learnt();
+        let day = simulation.live(Policy::Khaos, &learnt, unwatched()).unwrap().day;
+        let decided = day.records.iter().filter(|r| r.decision().is_some());
+        decided.map(|r| serde_json::to_string(&**r).unwrap()).collect::<Vec<_>>()
+    };
+    let (one, other) = (decisions(usual), decisions(&swapped));
+    // The minute before the halves meet already leans towards the next.
+    let same = half - 1;
+    assert_eq!(one[..same], other[..same]);
+    assert_ne!(one[same..], other[same..], "the swap must show afterwards to prove anything");
+}
+
+#[test]
+fn whoever_stops_reading_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let binary = assert_cmd::cargo::cargo_bin("khaos");
+    let mut child = std::process::Command::new(binary)
+        .args(["demo", "--json", "--out"])
+        .arg(dir.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_said_before_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let mut command = Command::cargo_bin("khaos").unwrap();
+    let output =
+        command.args(["demo", "--out"]).arg(file.join("x")).assert().code(2).get_output().clone();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--out"));
+    assert!(output.stdout.is_empty());
 }
 
 #[test]

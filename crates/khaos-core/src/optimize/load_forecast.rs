@@ -19,7 +19,9 @@ const BOUND: f64 = 0.9;
 const ERRORS: usize = 180;
 /// Errors below which they cannot be trusted to show the tail.
 const FEW: usize = 20;
-/// The bound while there are few: this factor, or the largest error seen.
+/// The bound while there are few: this factor, or the largest error seen. Also how far the bound may
+/// go beyond the highest load seen: after a step up from next to nothing the errors, being ratios,
+/// say that anything may follow.
 const WIDE: f64 = 1.25;
 /// Minutes without an arrival rate after which there is no forecast.
 const BLIND: u32 = 3;
@@ -68,9 +70,10 @@ pub fn forecast_load(minutes: &[&Minute], now: Timestamp, horizon: u32) -> Optio
         recent.iter().copied().fold(WIDE, f64::max)
     };
     let expected = *peaks.last()?;
+    let highest = loads.iter().flatten().copied().fold(0.0, f64::max);
     Some(LoadForecast {
         expected: EventRate::new(expected).ok()?,
-        upper: EventRate::new((expected * factor).max(expected)).ok()?,
+        upper: EventRate::new((expected * factor).min(WIDE * highest).max(expected)).ok()?,
         calibrated,
     })
 }
@@ -151,6 +154,15 @@ mod tests {
             .count() as f64;
         let share = covered / origins.len() as f64;
         assert!((0.87..0.94).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn a_step_up_from_nothing_is_no_reason_to_expect_anything() {
+        let minutes = minutes((0..60).map(|i| Some(if i < 30 { 0.0 } else { 20_000.0 })));
+        for n in 33..60 {
+            let upper = at(&minutes, n).unwrap().upper.get();
+            assert!((20_000.0..30_000.0).contains(&upper), "{n}: {upper}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::profile::{Recovery, Trial};
 use crate::units::Seconds;
 
 /// Trials with a measured recovery below which there is no model.
-const FEWEST: usize = 3;
+const FEWEST: usize = 2;
 
 /// Models of recovery and latency over (CI, λ).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

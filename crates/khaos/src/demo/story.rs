@@ -10,6 +10,7 @@ use khaos_core::record::{Fact, Record};
 use khaos_core::units::{EventRate, Millis, Seconds};
 
 use crate::clock_time;
+use crate::output::say;
 use crate::progress::{hidden, progress};
 use crate::simulate::watched::OnRecord;
 use crate::simulate::{Policy, PolicyResult, Simulation};
@@ -31,14 +32,11 @@ impl Story {
         Self { aloud: false, progress: hidden() }
     }
 
-    #[allow(clippy::print_stdout, reason = "the story is the command's result")]
-    fn say(&self, text: &str) {
-        if self.aloud {
-            self.progress.suspend(|| println!("{text}"));
-        }
+    fn say(&self, text: &str) -> anyhow::Result<()> {
+        if self.aloud { self.progress.suspend(|| say(text)) } else { Ok(()) }
     }
 
-    pub(super) fn begin(&self, simulation: &Simulation) {
+    pub(super) fn begin(&self, simulation: &Simulation) -> anyhow::Result<()> {
         self.say(&format!(
             "A web shop's clickstream job takes a checkpoint every {max}, because somebody once \
              guessed so.\nWhen it fails, everything since the last checkpoint is processed again \
@@ -49,7 +47,7 @@ impl Story {
             recovery = simulation.recovery.get(),
             latency = simulation.latency.get(),
             seed = simulation.seed,
-        ));
+        ))
     }
 
     /// Told of the observed minutes, then of the trials.
@@ -69,21 +67,22 @@ impl Story {
         })
     }
 
-    pub(super) fn profiled(&self, learnt: &[Arc<Record>]) {
+    pub(super) fn profiled(&self, learnt: &[Arc<Record>]) -> anyhow::Result<()> {
         self.progress.finish_and_clear();
         if let Some(observation) = learnt.iter().find_map(|r| r.observation()) {
             self.say(&format!(
-                "1. Observe   {} minutes of yesterday: {:.0} to {:.0} events/s.\n",
+                "1. Observe   {} minutes of yesterday, {} of them steady: {:.0} to {:.0} events/s.\n",
                 observation.known_minutes,
+                observation.steady_minutes,
                 observation.lowest.get(),
                 observation.highest.get(),
-            ));
+            ))?;
         }
         self.say(
             "2. Profile   Clones of the job replay stretches of it at different intervals. Each is \
              broken just before\n             a checkpoint completes, the worst moment, and watched \
              until its lag is back to normal.",
-        );
+        )?;
         let header = [
             "interval",
             "load, events/s",
@@ -110,7 +109,7 @@ impl Story {
                 },
             ]);
         }
-        self.say(&indented(&table));
+        self.say(&indented(&table))?;
         if let Some(models) = learnt.iter().rev().find_map(|r| r.models()) {
             let found = models.recovery.parameters;
             self.say(&format!(
@@ -122,8 +121,9 @@ impl Story {
                 found.settling_s,
                 found.capacity_eps,
                 found.checkpoint_cost_s,
-            ));
+            ))?;
         }
+        Ok(())
     }
 
     /// Told of the minutes of a day under `policy`.
@@ -143,7 +143,7 @@ impl Story {
         simulation: &Simulation,
         records: &[Arc<Record>],
         results: &[PolicyResult],
-    ) {
+    ) -> anyhow::Result<()> {
         self.progress.finish_and_clear();
         let changes: Vec<_> = records
             .iter()
@@ -154,17 +154,21 @@ impl Story {
             "3. Optimize  Today, a decision a minute, {} of them changes; none restarts the job. \
              For example:",
             changes.len(),
-        ));
+        ))?;
         let smallest = changes.iter().min_by_key(|d| d.interval);
         for decision in [changes.first(), smallest, changes.last()].into_iter().flatten() {
-            self.say(&format!("             {}  {}", clock_time(decision.at), decision.sentence()));
+            self.say(&format!(
+                "             {}  {}",
+                clock_time(decision.at),
+                decision.sentence()
+            ))?;
         }
         self.say(&format!(
             "\nThe same day, the same {} failures, under each policy:",
             results.first().map_or(0, |r| r.failures),
-        ));
-        self.say(&policies(results).to_string());
-        self.say(&conclusion(simulation, results));
+        ))?;
+        self.say(&policies(results).to_string())?;
+        self.say(&conclusion(simulation, results))
     }
 
     fn restart(&mut self, phase: &str, length: u64, of: &str) {
@@ -181,9 +185,9 @@ fn conclusion(simulation: &Simulation, results: &[PolicyResult]) -> String {
     let Some((khaos, today)) = find("khaos").zip(today) else { return String::new() };
     format!(
         "Exposure is the share of the day in which a failure would have broken the objective: \
-         {:.1} % as the job is\ntoday, {:.1} % with Khaos, at {:+.1} % of the latency, with {:.0} s \
-         of restarts for {} changes. If Khaos died, the\njob would fall back to its own {} by \
-         itself: {:.1} % at worst, as today.",
+         {:.1} % as the job is\ntoday, {:.1} % with Khaos, for {:.1} % more latency and {:.0} s of \
+         downtime in {} changes. If Khaos\ndied, the job would fall back to its own {} by itself: \
+         {:.1} % at worst, as today.",
         100.0 * today.exposure,
         100.0 * khaos.exposure,
         100.0 * (khaos.latency_mean_ms / today.latency_mean_ms - 1.0),
