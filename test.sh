@@ -14,20 +14,21 @@ esac
 
 step() { printf '\n== %s\n' "$*"; }
 
-# cargo comes with rustup, which also gets the toolchain that rust-toolchain.toml names.
-command -v cargo >/dev/null || {
-  echo "Rust is missing: install rustup first" >&2
-  exit 1
-}
-if ! command -v cc >/dev/null; then
-  step "A C compiler, for SQLite"
+# have COMMAND PACKAGE...: installs the packages where the command is missing.
+have() {
+  command -v "$1" >/dev/null && return
+  step "Installing $1"
   if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-    echo "a C compiler is missing: install gcc, or run this as root on Debian" >&2
+    echo "$1 is missing: install it, or run this as root on Debian, where it is in: ${*:2}" >&2
     exit 1
   fi
   apt-get update -qq
-  apt-get install -y -qq gcc libc6-dev
-fi
+  apt-get install -y -qq "${@:2}"
+}
+
+# rustup gets the toolchain that rust-toolchain.toml names; SQLite is compiled.
+have cargo rustup
+have cc gcc libc6-dev
 
 deny_version=0.20.2
 tools=target/tools
@@ -52,6 +53,11 @@ step "Tests"
 cargo test --locked --workspace
 
 if $long; then
-  step "Tests that take long"
+  step "Twenty thousand lives instead of a thousand"
   KHAOS_LIVES=20000 cargo test --locked --release -p khaos-twin --test invariants
+
+  step "The lab's job"
+  have mvn maven
+  have javac openjdk-17-jdk-headless
+  mvn -B -ntp -f lab/jobs/pom.xml verify
 fi

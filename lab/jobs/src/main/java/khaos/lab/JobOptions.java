@@ -1,0 +1,97 @@
+package khaos.lab;
+
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Optional;
+
+/**
+ * What the submission may say about the job. Nothing here concerns checkpoints, restarts or the job's name: those
+ * belong to the cluster and to the submission's own configuration, which is what Khaos exercises.
+ *
+ * @param schedule when events arrive
+ * @param epochMs wall clock at which the schedule starts
+ * @param capacity events per second the whole job can sustain
+ * @param stateBytes size of the keyed state of the whole job
+ * @param keys number of keys the state is spread over
+ * @param parallelism parallelism of the job, or empty to leave it to the submission
+ */
+record JobOptions(
+        RateSchedule schedule,
+        long epochMs,
+        long capacity,
+        long stateBytes,
+        int keys,
+        Optional<Integer> parallelism) {
+
+    static final String USAGE =
+            "--rates SECONDS:EVENTS_PER_S[,…] [--then hold|repeat] [--epoch-ms T] --capacity EVENTS_PER_S"
+                    + " [--state-bytes N] [--keys K] [--parallelism P]";
+
+    /** Reads {@code --name value} pairs; {@code nowMs} is the epoch unless one is given. */
+    static JobOptions parse(String[] args, long nowMs) {
+        Arguments given = new Arguments(args);
+        JobOptions options =
+                new JobOptions(
+                        RateSchedule.parse(given.required("rates"), given.then()),
+                        given.whole("epoch-ms", 0).orElse(nowMs),
+                        given.whole("capacity", 1).orElseThrow(() -> missing("capacity")),
+                        given.whole("state-bytes", 0).orElse(0L),
+                        Math.toIntExact(given.whole("keys", 1).orElse(1024L)),
+                        given.whole("parallelism", 1).map(Math::toIntExact));
+        given.refuseLeftOver();
+        return options;
+    }
+
+    private static IllegalArgumentException missing(String name) {
+        return new IllegalArgumentException("--" + name + " is missing. Usage: " + USAGE);
+    }
+
+    /** The pairs not yet read. */
+    private static final class Arguments {
+        private final Map<String, String> values = new LinkedHashMap<>();
+
+        Arguments(String[] args) {
+            for (int i = 0; i < args.length; i += 2) {
+                if (!args[i].startsWith("--") || i + 1 == args.length) {
+                    throw new IllegalArgumentException("'" + args[i] + "' is not --name value. Usage: " + USAGE);
+                }
+                values.put(args[i].substring(2), args[i + 1]);
+            }
+        }
+
+        String required(String name) {
+            return Optional.ofNullable(values.remove(name)).orElseThrow(() -> missing(name));
+        }
+
+        RateSchedule.Then then() {
+            String value = Optional.ofNullable(values.remove("then")).orElse("hold");
+            return switch (value) {
+                case "hold" -> RateSchedule.Then.HOLD;
+                case "repeat" -> RateSchedule.Then.REPEAT;
+                default -> throw new IllegalArgumentException("--then is hold or repeat, not '" + value + "'");
+            };
+        }
+
+        Optional<Long> whole(String name, long least) {
+            String value = values.remove(name);
+            if (value == null) {
+                return Optional.empty();
+            }
+            try {
+                long number = Long.parseLong(value);
+                if (number >= least) {
+                    return Optional.of(number);
+                }
+            } catch (NumberFormatException e) {
+                throw new IllegalArgumentException("--" + name + " is a whole number, not '" + value + "'", e);
+            }
+            throw new IllegalArgumentException("--" + name + " is at least " + least + ", not " + value);
+        }
+
+        void refuseLeftOver() {
+            if (!values.isEmpty()) {
+                throw new IllegalArgumentException("unknown options " + values.keySet() + ". Usage: " + USAGE);
+            }
+        }
+    }
+}
