@@ -1,6 +1,6 @@
 //! The page that shows a day: self-contained, opens offline, drawn from the store's records.
 //!
-//! records → [`timeline`] (what was in force and known, minute by minute) → [`chart`] (SVG) → HTML.
+//! records → `timeline` (what was in force and known, minute by minute) → `chart` (SVG) → HTML.
 
 mod chart;
 mod timeline;
