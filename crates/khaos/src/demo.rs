@@ -1,7 +1,7 @@
 //! `khaos demo`: the three phases on the embedded engine, told as a story.
 //!
 //! Yesterday is observed and profiled, today is lived under each policy; the story is told from the
-//! records as they arrive ([`story`]), the page is drawn from them at the end ([`crate::report`]).
+//! records as they arrive (`story`), the page is drawn from them at the end ([`crate::report`]).
 
 mod story;
 
