@@ -16,9 +16,10 @@ use khaos_core::units::{CheckpointInterval, Span};
 
 use crate::ReconcileError;
 use crate::clock::Clock;
-use crate::ports::{Actuator, Jobs, PortError, Store};
+use crate::ports::{Actuator, Generation, Jobs, PortError, Store};
 
-/// How far back the minutes before a change are looked for, s.
+/// How far back a change and the minutes around it are looked for, s, beside the two intervals that
+/// have to be seen of it.
 const LOOK_BACK_S: f64 = 1_800.0;
 
 /// The reconciler that acts.
@@ -55,14 +56,25 @@ impl Act {
     /// latest decision into force if it is not.
     pub async fn reconcile(&self, job: &JobKey) -> Result<(), ReconcileError> {
         self.take_up(job).await?;
-        self.look_back(job).await?;
+        if self.look_back(job).await? {
+            // What was decided before that is out of date.
+            return Ok(());
+        }
         let Some(record) = self.store.latest(job, Kind::Decision).await? else { return Ok(()) };
         let Some(decision) = record.decision() else { return Ok(()) };
         if self.store.children(record.id()).await?.iter().any(|r| r.outcome().is_some()) {
             return Ok(());
         }
-        // Keeping the engine's own interval needs nobody; keeping another was taken up above.
-        if decision.verdict != Verdict::Change {
+        let wanted = match decision.verdict {
+            Verdict::Change => true,
+            // The interval in force is driven too: left to itself the engine waits from the end of a
+            // checkpoint, not from its trigger.
+            Verdict::Keep => !self.engaged().contains(job),
+            Verdict::Hold => false,
+        };
+        let last = self.store.latest(job, Kind::Outcome).await?;
+        let in_force = last.as_deref().and_then(Record::outcome).map(|outcome| outcome.to);
+        if !wanted || in_force.is_some_and(|interval| interval != decision.from) {
             return Ok(());
         }
         let run = self.jobs.describe(job).await?;
@@ -84,37 +96,49 @@ impl Act {
         self.engaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Judges the last change once enough has been seen of it, and undoes it where it did harm. A
-    /// change that another has followed before that is not judged: what was seen is not its own.
-    async fn look_back(&self, job: &JobKey) -> Result<(), ReconcileError> {
+    /// Judges the last change once enough has been seen of it, and undoes it where it did harm;
+    /// whether it did. A change that another has followed before that is not judged: what was seen
+    /// is not its own.
+    async fn look_back(&self, job: &JobKey) -> Result<bool, ReconcileError> {
         let now = self.clock.now();
-        let recent = Span { from: now.plus_secs(-LOOK_BACK_S), to: now.plus_millis(1) };
+        let look_back_s = 2.0 * self.goals.bounds.max().seconds() + LOOK_BACK_S;
+        let recent = Span { from: now.plus_secs(-look_back_s), to: now.plus_millis(1) };
         let outcomes = self.store.range(job, Kind::Outcome, recent).await?;
         // Neither a refusal nor what was taken up by a new life is a change.
         let change = outcomes.iter().rev().find_map(|record| {
             let changed = |o: &&Outcome| o.effect == Effect::Applied && o.from != o.to;
             record.outcome().filter(changed).map(|outcome| (record, outcome))
         });
-        let Some((record, outcome)) = change else { return Ok(()) };
+        let Some((record, outcome)) = change else { return Ok(false) };
         let judged = |r: &Arc<Record>| {
-            r.outcome().is_some_and(|o| matches!(o.effect, Effect::Kept | Effect::RolledBack(_)))
+            // A rollback that was refused will be refused again.
+            r.outcome().is_some_and(|o| o.effect != Effect::Applied)
         };
         if self.store.children(record.id()).await?.iter().any(judged) {
-            return Ok(());
+            return Ok(false);
         }
         let records = self.store.range(job, Kind::Minute, recent).await?;
         let minutes: Vec<&Minute> = records.iter().filter_map(|r| r.minute()).collect();
         match judge(&minutes, outcome.at, outcome.to, &self.goals) {
-            Judgement::Wait => Ok(()),
+            Judgement::Wait => Ok(false),
             Judgement::Keep => {
-                let kept = Outcome { effect: Effect::Kept, ..outcome.clone() };
-                self.append(job, record.id(), kept).await
+                let generation = self.generation(job).await?;
+                let kept = Outcome { effect: Effect::Kept, generation, ..outcome.clone() };
+                self.append(job, record.id(), kept).await?;
+                Ok(false)
             }
             Judgement::RollBack(why) => {
                 let run = self.jobs.describe(job).await?;
-                self.change(job, &run, record.id(), outcome.to, outcome.from, Some(why)).await
+                self.change(job, &run, record.id(), outcome.to, outcome.from, Some(why)).await?;
+                Ok(true)
             }
         }
+    }
+
+    /// The number of the last change, 0 before the first.
+    async fn generation(&self, job: &JobKey) -> Result<Generation, ReconcileError> {
+        let last = self.store.latest(job, Kind::Outcome).await?;
+        Ok(last.as_deref().and_then(Record::outcome).map_or(0, |outcome| outcome.generation))
     }
 
     async fn change(
@@ -126,8 +150,7 @@ impl Act {
         to: CheckpointInterval,
         rolls_back: Option<String>,
     ) -> Result<(), ReconcileError> {
-        let last = self.store.latest(job, Kind::Outcome).await?;
-        let generation = last.as_deref().and_then(Record::outcome).map_or(0, |o| o.generation) + 1;
+        let generation = self.generation(job).await? + 1;
         let applied = self.actuator.apply(run, to, generation).await;
         if let Err(error @ PortError::Unavailable(_)) = applied {
             // Nobody said no: it is tried again.

@@ -88,15 +88,17 @@ impl Optimize {
             (None, Some(run)) => run.checkpointing.interval,
             (None, None) => self.goals.bounds.max(),
         };
-        let rolled_back_at =
-            last.filter(|o| matches!(o.effect, Effect::RolledBack(_))).map(|outcome| outcome.at);
+        let outcomes = self.store.range(job, Kind::Outcome, span).await?;
+        // What a new life took up is no change.
+        let changed = outcomes.iter().rev().filter_map(|r| r.outcome()).find(|o| o.from != o.to);
+        let rolled_back = changed.filter(|o| matches!(o.effect, Effect::RolledBack(_)));
         let situation = Situation {
             now,
             run: run.as_ref(),
             in_force,
             minutes: &minutes,
-            changed_at: last.filter(|o| o.from != o.to).map(|outcome| outcome.at),
-            rolled_back_at,
+            changed_at: changed.map(|outcome| outcome.at),
+            rolled_back_at: rolled_back.map(|outcome| outcome.at),
         };
         let decision = decide(&situation, &self.goals, predictors.as_deref());
         let parents = [Some(&minute), models.as_ref()].into_iter().flatten();

@@ -1,7 +1,7 @@
 //! Numerics know nothing about jobs.
 //!
 //! Everything here takes numbers and gives numbers: no job, no clock, no I/O. In reading order:
-//! - [`quantile`]: order statistics of small samples,
+//! - [`mod@quantile`]: order statistics of small samples,
 //! - [`forecast`]: damped Holt smoothing,
 //! - [`noise`]: correlated noise,
 //! - [`posterior`]: robust maximum-a-posteriori least squares and draws from its posterior,

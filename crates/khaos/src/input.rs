@@ -19,7 +19,8 @@ fn bad<T>(path: &Path, what: impl Display) -> Result<T, BadInput> {
 
 /// Reads a world.
 pub fn world(path: &Path) -> Result<World, BadInput> {
-    let text = std::fs::read_to_string(path).or_else(|error| bad(path, error))?;
+    let text = std::fs::read_to_string(path)
+        .or_else(|error| bad(path, format!("{error}; a world is a TOML file")))?;
     World::parse(&text).or_else(|error| bad(path, error))
 }
 
@@ -52,6 +53,9 @@ struct FailureRow {
     second: f64,
 }
 
+/// Failures that are closer cannot be told apart, s: each needs a baseline of its own.
+const APART_S: f64 = 300.0;
+
 /// Reads the seconds at which failures strike: column `second`, within `0..length_s`.
 pub fn failures(path: &Path, length_s: f64) -> Result<Vec<f64>, BadInput> {
     let rows: Vec<FailureRow> = rows(path, "second")?;
@@ -63,7 +67,13 @@ pub fn failures(path: &Path, length_s: f64) -> Result<Vec<f64>, BadInput> {
         return bad(path, what);
     }
     seconds.sort_by(f64::total_cmp);
-    Ok(seconds)
+    match seconds.windows(2).find(|pair| pair[1] - pair[0] < APART_S) {
+        Some(pair) => {
+            let [one, other] = [pair[0], pair[1]];
+            bad(path, format!("failures at {one} s and {other} s: keep them {APART_S} s apart"))
+        }
+        None => Ok(seconds),
+    }
 }
 
 /// The line that row `i` stands on: line 1 is the header.
@@ -128,6 +138,8 @@ mod tests {
         assert!(refused(&format!("{header}0,1\n"), world).starts_with("/input: TOML parse error"));
         let late = refused("second\n10\n7000\n", |path| failures(path, 6_000.0));
         assert_eq!(late, "/input: line 3: second 7000 is not within the workload's 6000 s");
+        let close = refused("second\n10\n200\n", |path| failures(path, 6_000.0));
+        assert_eq!(close, "/input: failures at 10 s and 200 s: keep them 300 s apart");
         let none = workload(Path::new("nowhere.csv")).unwrap_err().to_string();
         assert!(none.starts_with("nowhere.csv: "), "{none}");
     }

@@ -154,7 +154,9 @@ impl Simulation {
             score(&self.world, rates, intervals, self.noise.then(path), objective)
         };
         let scored = rate(&day.intervals);
-        let fallback = InForce { since_s: 0.0, interval_s: self.bounds.max().seconds() };
+        // With nobody driving, min-pause counts from the end of a checkpoint.
+        let undriven_s = self.bounds.max().seconds() + self.world.checkpoint_duration_s;
+        let fallback = InForce { since_s: 0.0, interval_s: undriven_s };
         let over = |recovered: &Recovered| match recovered {
             Recovered::NotShown => false,
             Recovered::After(s) => *s > objective.recovery_s,

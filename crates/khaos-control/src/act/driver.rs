@@ -21,6 +21,8 @@ use crate::ports::{Actuator, Checkpoints, Generation, Jobs, PortError, TriggerOu
 const POLL_MS: i64 = 250;
 /// Time before the next try when the job does not run, nobody answers or a checkpoint failed, ms.
 const RETRY_MS: i64 = 1_000;
+/// A trigger whose answer got lost may still arrive for this long, ms.
+const ARRIVES_MS: i64 = 10_000;
 /// A trigger without an outcome for this long is given up, ms: Flink's default checkpoint timeout.
 const DEADLINE_MS: i64 = 600_000;
 
@@ -47,7 +49,15 @@ struct Drive {
     driving: Option<Driving>,
 }
 
-type Outstanding = Arc<Mutex<Option<(EngineJobId, TriggerId)>>>;
+type Outstanding = Arc<Mutex<Option<Sent>>>;
+
+/// A trigger that was sent.
+#[derive(Debug, Clone)]
+struct Sent {
+    to: EngineJobId,
+    id: TriggerId,
+    at: Timestamp,
+}
 
 /// A task that drives. Dropping it stops it.
 struct Driving {
@@ -176,9 +186,10 @@ impl Engine {
     /// Triggers one checkpoint and waits for its end, only then may there be another; whether it
     /// completed.
     async fn checkpoint(&self, run: &JobRun, outstanding: &Outstanding) -> bool {
-        let id = TriggerId::new(&run.engine_id, self.clock.now());
-        *outstanding.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((run.engine_id.clone(), id.clone()));
+        let at = self.clock.now();
+        let id = TriggerId::new(&run.engine_id, at);
+        let sent = Sent { to: run.engine_id.clone(), id: id.clone(), at };
+        *outstanding.lock().unwrap_or_else(PoisonError::into_inner) = Some(sent);
         match self.checkpoints.trigger(&run.engine_id, &id).await {
             Ok(()) => {}
             // It may have arrived all the same.
@@ -195,16 +206,19 @@ impl Engine {
     /// is sent before that is known, or has not been known for so long that the engine has given up.
     async fn settle(&self, outstanding: &Outstanding) -> bool {
         let known = outstanding.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some((job, id)) = known else { return true };
+        let Some(Sent { to, id, at }) = known else { return true };
         let deadline = self.clock.now().plus_millis(DEADLINE_MS);
         let mut completed = false;
         while self.clock.now() < deadline {
-            match self.checkpoints.outcome(&job, &id).await {
+            match self.checkpoints.outcome(&to, &id).await {
                 Ok(TriggerOutcome::InProgress) => self.pause(POLL_MS).await,
                 Err(PortError::Unavailable(_)) => self.pause(RETRY_MS).await,
                 Ok(TriggerOutcome::Completed(_)) => {
                     completed = true;
                     break;
+                }
+                Err(PortError::NotFound(_)) if self.clock.now() < at.plus_millis(ARRIVES_MS) => {
+                    self.pause(RETRY_MS).await;
                 }
                 Ok(TriggerOutcome::Failed(_)) | Err(_) => break,
             }

@@ -143,7 +143,7 @@ pub fn observe(minutes: &[&Minute], shape: StretchShape) -> Result<Observation, 
 }
 
 /// The minutes of steady state, and their median lag in seconds of data: running throughout, and
-/// less than [`CATCHING_UP_S`] behind what is usual.
+/// less than [`CATCHING_UP_S`] from what is usual.
 fn steady_minutes<'a>(minutes: &[&'a Minute]) -> (Vec<&'a Minute>, f64) {
     let running: Vec<(&Minute, f64)> = minutes
         .iter()
@@ -152,7 +152,8 @@ fn steady_minutes<'a>(minutes: &[&'a Minute]) -> (Vec<&'a Minute>, f64) {
         .collect();
     let lags: Vec<f64> = running.iter().map(|(_, lag)| *lag).collect();
     let usual = median(&lags).unwrap_or(0.0);
-    let steady = running.iter().filter(|(_, lag)| lag - usual < CATCHING_UP_S);
+    // Both ways: of a lag that only grows, half would be below its median.
+    let steady = running.iter().filter(|(_, lag)| (lag - usual).abs() < CATCHING_UP_S);
     (steady.map(|(minute, _)| *minute).collect(), usual)
 }
 

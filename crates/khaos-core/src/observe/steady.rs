@@ -35,7 +35,8 @@ impl Baseline {
     pub fn before(at: Timestamp, readings: &Readings) -> Option<Self> {
         let window = Span::last(WINDOW_S, at);
         let lags = readings.lag().values(window);
-        let load = readings.arrival().mean(window).known()?;
+        // A negative rate is no rate.
+        let load = readings.arrival().mean(window).known().filter(|load| *load >= 0.0)?;
         let lag = median(&lags)?;
         let excess: Vec<f64> = lags.iter().map(|l| (l - lag) / load.max(1.0)).collect();
         let latency_ms = readings.latency_ms.mean(window);

@@ -19,10 +19,12 @@ const BOUND: f64 = 0.9;
 const ERRORS: usize = 180;
 /// Errors below which they cannot be trusted to show the tail.
 const FEW: usize = 20;
-/// The bound while there are few: this factor, or the largest error seen. Also how far the bound may
-/// go beyond the highest load seen: after a step up from next to nothing the errors, being ratios,
-/// say that anything may follow.
+/// The bound while there are few: this factor, or the largest error seen. Also how far a forecast may
+/// go beyond what was seen: after a step up a trend shoots over, and errors, being ratios, say that
+/// anything may follow.
 const WIDE: f64 = 1.25;
+/// Minutes beyond whose highest load nothing is expected, but for that factor.
+const LATELY: usize = 3;
 /// Minutes without an arrival rate after which there is no forecast.
 const BLIND: u32 = 3;
 
@@ -69,7 +71,8 @@ pub fn forecast_load(minutes: &[&Minute], now: Timestamp, horizon: u32) -> Optio
     } else {
         recent.iter().copied().fold(WIDE, f64::max)
     };
-    let expected = *peaks.last()?;
+    let lately = loads.iter().rev().flatten().take(LATELY).copied().fold(0.0, f64::max);
+    let expected = peaks.last()?.min(WIDE * lately);
     let highest = loads.iter().flatten().copied().fold(0.0, f64::max);
     Some(LoadForecast {
         expected: EventRate::new(expected).ok()?,
@@ -159,9 +162,9 @@ mod tests {
     #[test]
     fn a_step_up_from_nothing_is_no_reason_to_expect_anything() {
         let minutes = minutes((0..60).map(|i| Some(if i < 30 { 0.0 } else { 20_000.0 })));
-        for n in 33..60 {
+        for n in 31..60 {
             let upper = at(&minutes, n).unwrap().upper.get();
-            assert!((20_000.0..30_000.0).contains(&upper), "{n}: {upper}");
+            assert!((19_900.0..=25_000.0).contains(&upper), "{n}: {upper}");
         }
     }
 

@@ -26,7 +26,10 @@ pub struct Models {
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum NoModels {
     /// Too few trials say something about recovery.
-    #[error("{usable} of {all} trials measured a recovery, but a model needs {FEWEST}: {spoilt}")]
+    #[error(
+        "{usable} of {all} trials measured a recovery, but a model needs {FEWEST}. The others say: \
+         {spoilt}. Profile a recording with more load, or with intervals that the job can bear"
+    )]
     TooFew {
         /// Trials that did.
         usable: usize,
@@ -43,12 +46,14 @@ pub enum NoModels {
 /// Fits both models to `trials`. Spoilt trials are left out.
 pub fn fit_models(trials: &[&Trial]) -> Result<Models, NoModels> {
     let reason = |trial: &&Trial| match &trial.recovery {
-        Recovery::Spoilt(why) => Some(format!("trial {}: {why}", trial.index)),
+        Recovery::Spoilt(why) => Some(why.clone()),
         Recovery::Measured(_) | Recovery::Censored(_) => None,
     };
     let usable: Vec<&Trial> = trials.iter().copied().filter(|t| reason(t).is_none()).collect();
     if usable.len() < FEWEST {
-        let spoilt: Vec<String> = trials.iter().filter_map(reason).collect();
+        let mut spoilt: Vec<String> = trials.iter().filter_map(reason).collect();
+        spoilt.sort();
+        spoilt.dedup();
         return Err(NoModels::TooFew {
             usable: usable.len(),
             all: trials.len(),

@@ -36,7 +36,7 @@ pub enum Effect {
     Applied,
     /// The actuator refused it, and why.
     Refused(String),
-    /// Looked at again: nothing got worse.
+    /// Looked at again: nothing speaks against it.
     Kept,
     /// Something got worse because of it: the interval went back, and why.
     RolledBack(String),

@@ -184,10 +184,9 @@ fn conclusion(simulation: &Simulation, results: &[PolicyResult]) -> String {
     let today = results.first();
     let Some((khaos, today)) = find("khaos").zip(today) else { return String::new() };
     format!(
-        "Exposure is the share of the day in which a failure would have broken the objective: \
-         {:.1} % as the job is\ntoday, {:.1} % with Khaos, for {:.1} % more latency and {:.0} s of \
-         downtime in {} changes. If Khaos\ndied, the job would fall back to its own {} by itself: \
-         {:.1} % at worst, as today.",
+        "Exposure is the share of the day in which a failure would have broken the objective: {:.1} % \
+         as the job is\ntoday, {:.1} % with Khaos, for {:.1} % more latency and {:.0} s of downtime in {} \
+         changes.\nIf Khaos died, the job would fall back to its own {} by itself: {:.1} % at worst.",
         100.0 * today.exposure,
         100.0 * khaos.exposure,
         100.0 * (khaos.latency_mean_ms / today.latency_mean_ms - 1.0),

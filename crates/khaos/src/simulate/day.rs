@@ -124,10 +124,15 @@ pub(super) fn live(
             }
         };
         let truth = twin.truth();
-        let recoveries = recoveries(&twin, &job, &truth.failures, clock, end).await?;
+        // A failure strikes when the next checkpoint is about to complete: the last one may come
+        // after the day.
+        let last_s = max.seconds() + 2.0 * simulation.world.checkpoint_duration_s + 1.0;
+        clock.sleep_until(end.plus_secs(last_s)).await;
+        let failures = twin.truth().failures;
+        let recoveries = recoveries(&twin, &job, &failures, clock, end).await?;
         Ok(Day {
             intervals,
-            failures_s: truth.failures.iter().map(|f| f.failed_at.secs_since(ANCHOR)).collect(),
+            failures_s: failures.iter().map(|f| f.failed_at.secs_since(ANCHOR)).collect(),
             recoveries,
             checkpoints: truth.checkpoints_total,
             stalled_s: truth.stalled_s,

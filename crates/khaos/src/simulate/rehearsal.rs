@@ -20,8 +20,8 @@ use super::watched::{OnRecord, Watched};
 
 /// Clones that the twin's cluster bears at once.
 const AT_ONCE: u32 = 3;
-/// Hard limit on the campaign.
-const CLONE_MINUTES: f64 = 600.0;
+/// Trials that a design has at most.
+const TRIALS: f64 = 6.0;
 
 /// What is known before second 0.
 #[derive(Debug)]
@@ -70,6 +70,8 @@ pub(super) fn rehearse(simulation: &Simulation, on_record: OnRecord) -> anyhow::
             checkpoints: twin.clone(),
             store: store.clone(),
         };
+        let replayed = stretch(simulation.bounds.max());
+        let clone_minutes = TRIALS * (replayed.lead_s + replayed.hold_s) / 60.0;
         let profile = Profile {
             clock,
             jobs: twin.clone(),
@@ -80,7 +82,7 @@ pub(super) fn rehearse(simulation: &Simulation, on_record: OnRecord) -> anyhow::
             injector: twin.clone(),
             store: store.clone(),
             bounds: simulation.bounds,
-            budget: CloneBudget { at_once: AT_ONCE, clone_minutes: CLONE_MINUTES },
+            budget: CloneBudget { at_once: AT_ONCE, clone_minutes },
         };
         let optimize = Optimize::new(clock, twin.clone(), store, simulation.goals());
 
@@ -92,10 +94,7 @@ pub(super) fn rehearse(simulation: &Simulation, on_record: OnRecord) -> anyhow::
             observe.minutes(&job).await?;
             tick = tick.plus_millis(60_000);
         }
-        observe
-            .conclude(&job, recorded, stretch(simulation.bounds.max()))
-            .await
-            .context("observing the recording")?;
+        observe.conclude(&job, recorded, replayed).await.context("observing the recording")?;
         profile.reconcile(&job).await.context("profiling")?;
         optimize.fit(&job).await.context("fitting models")?;
         let clones_left = khaos_control::ports::CloneHost::running(&*twin).await?.len();

@@ -53,6 +53,8 @@ enum RecoveryRank {
     Bounded(f64),
     /// Perhaps beyond capacity: by what is most probable, s.
     Probable(f64),
+    /// Beyond capacity at the upper load, but not at the expected: by what is most probable there, s.
+    Expected(f64),
     /// Beyond capacity: by what arrives more than can be processed, events/s. A small interval would
     /// be the worst, because it costs the most capacity.
     Overloaded(f64),
@@ -63,7 +65,8 @@ impl RecoveryRank {
         let key = |rank: &Self| match *rank {
             Self::Bounded(s) => (0, s),
             Self::Probable(s) => (1, s),
-            Self::Overloaded(eps) => (2, eps),
+            Self::Expected(s) => (2, s),
+            Self::Overloaded(eps) => (3, eps),
         };
         let ((tier, value), (other_tier, other_value)) = (key(self), key(other));
         tier.cmp(&other_tier).then(value.total_cmp(&other_value))
@@ -82,10 +85,12 @@ impl Candidate {
         let latency = predictors.latency.as_ref();
         let parameters = predictors.recovery.parameters();
         let probable = parameters.worst_case(ci, duration_s, upper);
-        let recovery_rank = match (recovery_upper_s, probable) {
-            (Some(bound), _) => RecoveryRank::Bounded(bound),
-            (None, Some(probable)) => RecoveryRank::Probable(probable),
-            (None, None) => {
+        let expected = parameters.worst_case(ci, duration_s, load.expected.get());
+        let recovery_rank = match (recovery_upper_s, probable, expected) {
+            (Some(bound), ..) => RecoveryRank::Bounded(bound),
+            (None, Some(probable), _) => RecoveryRank::Probable(probable),
+            (None, None, Some(expected)) => RecoveryRank::Expected(expected),
+            (None, None, None) => {
                 RecoveryRank::Overloaded(upper - parameters.capacity_beside_checkpoints(ci))
             }
         };
