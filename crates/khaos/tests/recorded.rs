@@ -152,6 +152,7 @@ fn recoveries_as_recorded() {
             .collect();
         assert!(recoveries.len() >= 11, "{}", recoveries.len());
         let seen = recoveries.iter().sum::<f64>() / recoveries.len() as f64;
+        println!("{interval} s: {seen:.1} s, recorded {mean} s");
         assert!((seen / mean - 1.0).abs() <= 0.05, "{interval} s: {seen} s instead of {mean} s");
     }
 }
