@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use khaos_core::job::JobKey;
 use khaos_core::observe::{Minute, StretchShape, observe};
-use khaos_core::record::{Fact, Kind, Record};
+use khaos_core::record::{Fact, Kind, Record, RecordId};
 use khaos_core::units::{Span, Timestamp};
 
 use crate::ReconcileError;
@@ -67,8 +67,8 @@ impl Observe {
         span: Span,
         shape: StretchShape,
     ) -> Result<Arc<Record>, ReconcileError> {
-        // A minute is appended after it ends.
-        let appended = Span { from: span.from, to: span.to.plus_millis(60_000 + GRACE_MS) };
+        // A minute is appended after it ends, after a pause long after.
+        let appended = Span { from: span.from, to: self.clock.now().plus_millis(1) };
         let records = self.store.range(job, Kind::Minute, appended).await?;
         let within =
             |record: &&Arc<Record>| record.minute().is_some_and(|m| span.contains(m.start));
@@ -100,7 +100,7 @@ impl Observe {
     async fn append(
         &self,
         job: &JobKey,
-        parents: Vec<khaos_core::record::RecordId>,
+        parents: Vec<RecordId>,
         fact: Fact,
     ) -> Result<Arc<Record>, PortError> {
         self.store.append(Record::new(job, self.clock.now(), parents, fact)).await

@@ -77,17 +77,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, in the order of the arrows.
-    pub const ALL: [Self; 7] = [
-        Self::Minute,
-        Self::Observation,
-        Self::Design,
-        Self::Trial,
-        Self::Models,
-        Self::Decision,
-        Self::Outcome,
-    ];
-
     /// The kind's name, as in JSON.
     pub const fn name(self) -> &'static str {
         match self {

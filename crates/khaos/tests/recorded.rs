@@ -102,8 +102,13 @@ fn khaos_keeps_close_to_the_oracle() {
 
 #[test]
 fn what_comes_later_changes_no_decision_before() {
-    let Some(dir) = recorded("the swapped second half") else { return };
-    let usual = simulation(day(&dir), 240.0, 1, true);
+    // The built-in day, which is always there, and the recorded one.
+    swapping_the_second_half_changes_nothing_before(&khaos::demo::simulation(1).unwrap());
+    let Some(dir) = recorded("the swapped second half of the recorded day") else { return };
+    swapping_the_second_half_changes_nothing_before(&simulation(day(&dir), 240.0, 1, true));
+}
+
+fn swapping_the_second_half_changes_nothing_before(usual: &Simulation) {
     let rates = usual.workload.per_minute();
     let half = rates.len() / 2;
     // The second half of the day backwards; the recording as it was.
@@ -116,7 +121,7 @@ fn what_comes_later_changes_no_decision_before() {
         let decided = day.records.iter().filter(|r| r.decision().is_some());
         decided.map(|r| serde_json::to_string(&**r).unwrap()).collect::<Vec<_>>()
     };
-    let (one, other) = (decisions(&usual), decisions(&swapped));
+    let (one, other) = (decisions(usual), decisions(&swapped));
     // The minute before the halves meet already leans towards the next.
     let same = half - 1;
     assert_eq!(one[..same], other[..same]);

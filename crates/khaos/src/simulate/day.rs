@@ -33,8 +33,6 @@ const AFTER_S: f64 = 3_600.0;
 pub struct Day {
     /// Intervals in force, from second 0 on.
     pub intervals: Vec<InForce>,
-    /// Failures, s of the day.
-    pub failures_s: Vec<f64>,
     /// How each was recovered from, by the lag that the metrics show.
     pub recoveries: Vec<Recovered>,
     /// Completed checkpoints.
@@ -132,7 +130,6 @@ pub(super) fn live(
         let recoveries = recoveries(&twin, &job, &failures, clock, end).await?;
         Ok(Day {
             intervals,
-            failures_s: failures.iter().map(|f| f.failed_at.secs_since(ANCHOR)).collect(),
             recoveries,
             checkpoints: truth.checkpoints_total,
             stalled_s: truth.stalled_s,

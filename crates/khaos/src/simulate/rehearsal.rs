@@ -28,8 +28,6 @@ const TRIALS: f64 = 6.0;
 pub struct Rehearsal {
     /// Every record of it.
     pub records: Vec<Arc<Record>>,
-    /// Clones that are still there: none.
-    pub clones_left: usize,
 }
 
 impl Rehearsal {
@@ -97,7 +95,6 @@ pub(super) fn rehearse(simulation: &Simulation, on_record: OnRecord) -> anyhow::
         observe.conclude(&job, recorded, replayed).await.context("observing the recording")?;
         profile.reconcile(&job).await.context("profiling")?;
         optimize.fit(&job).await.context("fitting models")?;
-        let clones_left = khaos_control::ports::CloneHost::running(&*twin).await?.len();
-        Ok(Rehearsal { records: memory.all(), clones_left })
+        Ok(Rehearsal { records: memory.all() })
     })
 }
