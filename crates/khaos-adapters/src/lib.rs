@@ -1,6 +1,8 @@
 //! Foreign protocols stop here.
 //!
 //! Each module speaks one of them and shows nothing of it but a port of `khaos-control`:
+//! - [`flink`]: a cluster of Apache Flink;
 //! - [`sqlite`]: the store that outlives the process.
 
+pub mod flink;
 pub mod sqlite;

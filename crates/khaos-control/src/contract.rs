@@ -37,21 +37,41 @@ pub struct Bench {
     pub metrics: Arc<dyn Metrics>,
     /// Checkpoints.
     pub checkpoints: Arc<dyn Checkpoints>,
+    /// The job.
+    pub job: JobKey,
+}
+
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench").field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
+/// A bench on which the job can be cloned, its workload replayed, and the clones broken.
+#[derive(Clone)]
+pub struct CloneBench {
+    /// The job.
+    pub bench: Bench,
     /// Clones.
     pub host: Arc<dyn CloneHost>,
     /// The recorded workload.
     pub log: Arc<dyn WorkloadLog>,
     /// Faults.
     pub injector: Arc<dyn FaultInjector>,
-    /// The job.
-    pub job: JobKey,
     /// Some campaign.
     pub campaign: RecordId,
 }
 
-impl std::fmt::Debug for Bench {
+impl std::fmt::Debug for CloneBench {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bench").field("job", &self.job).finish_non_exhaustive()
+        f.debug_struct("CloneBench").field("bench", &self.bench).finish_non_exhaustive()
+    }
+}
+
+impl std::ops::Deref for CloneBench {
+    type Target = Bench;
+    fn deref(&self) -> &Bench {
+        &self.bench
     }
 }
 
@@ -62,16 +82,6 @@ impl Bench {
             (run.status == JobStatus::Running).then_some(run)
         })
         .await
-    }
-
-    fn clone_spec(&self, index: u32, interval_s: u32) -> CloneSpec {
-        CloneSpec {
-            of: self.job.clone(),
-            campaign: self.campaign.clone(),
-            index,
-            interval: CheckpointInterval::from_secs(interval_s).expect("not zero"),
-            deadline: self.clock.now().plus_secs(3_600.0),
-        }
     }
 
     /// Looks every quarter of a second until `look` finds something, at most for `deadline_s`.
@@ -92,6 +102,18 @@ impl Bench {
     async fn pause(&self, seconds: f64) -> Timestamp {
         self.clock.sleep_until(self.clock.now().plus_secs(seconds)).await;
         self.clock.now()
+    }
+}
+
+impl CloneBench {
+    fn clone_spec(&self, index: u32, interval_s: u32) -> CloneSpec {
+        CloneSpec {
+            of: self.job.clone(),
+            campaign: self.campaign.clone(),
+            index,
+            interval: CheckpointInterval::from_secs(interval_s).expect("not zero"),
+            deadline: self.clock.now().plus_secs(3_600.0),
+        }
     }
 }
 

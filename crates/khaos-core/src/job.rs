@@ -33,6 +33,14 @@ name!(
     JobShape
 );
 
+impl JobShape {
+    /// The shape of a job that consists of `parts`, in their order.
+    pub fn of(parts: &[String]) -> Self {
+        let digest = Sha256::digest(parts.join("\n").as_bytes());
+        Self(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
 /// Our own id of one triggered checkpoint, 32 hex digits: asking twice with the same id triggers
 /// once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -156,6 +164,8 @@ pub struct PendingCheckpoint {
 pub struct CheckpointHistory {
     /// Completed ones, oldest first; engines keep only the newest few.
     pub completed: Vec<CompletedCheckpoint>,
+    /// Since when none is missing in `completed`.
+    pub complete_since: Timestamp,
     /// The one under way.
     pub pending: Option<PendingCheckpoint>,
     /// Failed ones since this deployment began.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use khaos_control::act::driver::Driver;
 use khaos_control::clock::Clock;
-use khaos_control::contract::{self, Bench};
+use khaos_control::contract::{self, Bench, CloneBench};
 use khaos_control::core::job::{CheckpointSettings, JobKey};
 use khaos_control::core::observe::Minute;
 use khaos_control::core::record::{Fact, Record};
@@ -32,7 +32,7 @@ load_max_eps = 4000.0
 sigma = 0.1
 "#;
 
-fn bench(settings: CheckpointSettings) -> (Bench, Arc<Twin>) {
+fn bench(settings: CheckpointSettings) -> (CloneBench, Arc<Twin>) {
     let clock = Clock::anchored(Timestamp(1_000_000_020_000));
     let config = TwinConfig {
         job: JobKey("contract".into()),
@@ -56,10 +56,13 @@ fn bench(settings: CheckpointSettings) -> (Bench, Arc<Twin>) {
         jobs: twin.clone(),
         metrics: twin.clone(),
         checkpoints: twin.clone(),
+        job: JobKey("contract".into()),
+    };
+    let bench = CloneBench {
+        bench,
         host: twin.clone(),
         log: twin.clone(),
         injector: twin.clone(),
-        job: JobKey("contract".into()),
         campaign: campaign.id().clone(),
     };
     (bench, twin)

@@ -5,6 +5,8 @@
 //! vertex runs is triggered. When the driver dies, nothing more is triggered, and the engine's own
 //! interval, the fallback, takes over by itself.
 
+mod watching;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +16,8 @@ use khaos_core::units::{CheckpointInterval, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use self::watching::{Condition, DriveEvent, Watcher};
+use self::watching::{Telling, log};
 use crate::clock::Clock;
 use crate::ports::{Actuator, Checkpoints, Generation, Jobs, PortError, TriggerOutcome};
 
@@ -74,7 +78,15 @@ impl Drop for Driving {
 impl Driver {
     /// A driver that drives nothing yet.
     pub fn new(clock: Clock, jobs: Arc<dyn Jobs>, checkpoints: Arc<dyn Checkpoints>) -> Self {
-        Self { engine: Engine { clock, jobs, checkpoints }, drives: Mutex::default() }
+        let watcher: Watcher = Arc::new(log);
+        Self { engine: Engine { clock, jobs, checkpoints, watcher }, drives: Mutex::default() }
+    }
+
+    /// Tells `watcher` what happens, instead of the log.
+    #[must_use]
+    pub fn watched_by(mut self, watcher: Watcher) -> Self {
+        self.engine.watcher = watcher;
+        self
     }
 }
 
@@ -128,6 +140,7 @@ struct Engine {
     clock: Clock,
     jobs: Arc<dyn Jobs>,
     checkpoints: Arc<dyn Checkpoints>,
+    watcher: Watcher,
 }
 
 /// What to do next about a job.
@@ -139,6 +152,15 @@ enum Next {
     Look(Timestamp),
 }
 
+/// The checkpoint that this driver triggered last and knows to have completed: engines may show it
+/// late, Flink by three seconds.
+#[derive(Debug, Clone)]
+struct Driven {
+    of: EngineJobId,
+    sent_at: Timestamp,
+    number: u64,
+}
+
 impl Engine {
     async fn drive(
         self,
@@ -147,27 +169,42 @@ impl Engine {
         outstanding: Outstanding,
     ) {
         // A trigger that an earlier task sent may still be under way.
-        self.settle(&outstanding).await;
+        let mut driven = self.settle(&outstanding).await.ok().flatten();
         let (mut retry_ms, mut not_before) = (RETRY_MS, self.clock.now());
+        let mut telling = Telling::new(&job, &self.watcher);
         loop {
             let interval = *wanted.borrow_and_update();
             let now = self.clock.now();
             let next = match self.look(&job).await {
-                Ok((run, history)) => match next(&run, &history, interval, now) {
-                    Next::Trigger if now >= not_before => {
-                        if self.checkpoint(&run, &outstanding).await {
-                            retry_ms = RETRY_MS;
-                        } else {
-                            // Ever more slowly, down to the pace that is wanted anyhow.
-                            not_before = self.clock.now().plus_millis(retry_ms);
-                            retry_ms = (2 * retry_ms).min(interval.millis()).max(RETRY_MS);
+                Ok((run, _)) if run.status != JobStatus::Running => {
+                    telling.now(Condition::Waiting("the job does not run".to_owned()));
+                    now.plus_millis(RETRY_MS)
+                }
+                Ok((run, history)) => {
+                    telling.seen(&run, &history, interval);
+                    match next(&run, &history, interval, driven.as_ref(), now) {
+                        Next::Trigger if now >= not_before => {
+                            match self.checkpoint(&run, &outstanding).await {
+                                Ok(completed) => {
+                                    (driven, retry_ms) = (completed, RETRY_MS);
+                                }
+                                Err(why) => {
+                                    telling.now(Condition::Failing(why));
+                                    // Ever more slowly, down to the pace that is wanted anyhow.
+                                    not_before = self.clock.now().plus_millis(retry_ms);
+                                    retry_ms = (2 * retry_ms).min(interval.millis()).max(RETRY_MS);
+                                }
+                            }
+                            continue;
                         }
-                        continue;
+                        Next::Trigger => not_before,
+                        Next::Look(at) => at,
                     }
-                    Next::Trigger => not_before,
-                    Next::Look(at) => at,
-                },
-                Err(_) => now.plus_millis(RETRY_MS),
+                }
+                Err(error) => {
+                    telling.now(Condition::Waiting(error.to_string()));
+                    now.plus_millis(RETRY_MS)
+                }
             };
             tokio::select! {
                 biased;
@@ -183,9 +220,13 @@ impl Engine {
         Ok((run, history))
     }
 
-    /// Triggers one checkpoint and waits for its end, only then may there be another; whether it
-    /// completed.
-    async fn checkpoint(&self, run: &JobRun, outstanding: &Outstanding) -> bool {
+    /// Triggers one checkpoint and waits for its end, only then may there be another. What
+    /// completed, or why nothing did.
+    async fn checkpoint(
+        &self,
+        run: &JobRun,
+        outstanding: &Outstanding,
+    ) -> Result<Option<Driven>, String> {
         let at = self.clock.now();
         let id = TriggerId::new(&run.engine_id, at);
         let sent = Sent { to: run.engine_id.clone(), id: id.clone(), at };
@@ -194,37 +235,50 @@ impl Engine {
             Ok(()) => {}
             // It may have arrived all the same.
             Err(PortError::Unavailable(_)) => self.pause(RETRY_MS).await,
-            Err(_) => {
+            Err(error) => {
                 *outstanding.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                return false;
+                return Err(error.to_string());
             }
         }
         self.settle(outstanding).await
     }
 
-    /// Waits for the end of the outstanding trigger, if there is one; whether it completed. Nothing
-    /// is sent before that is known, or has not been known for so long that the engine has given up.
-    async fn settle(&self, outstanding: &Outstanding) -> bool {
+    /// Waits for the end of the outstanding trigger, if there is one. Nothing is sent before that is
+    /// known, or has not been known for so long that the engine has given up.
+    async fn settle(&self, outstanding: &Outstanding) -> Result<Option<Driven>, String> {
         let known = outstanding.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(Sent { to, id, at }) = known else { return true };
+        let Some(sent) = known else { return Ok(None) };
+        let settled = self.end_of(&sent).await;
+        *outstanding.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        settled.map(|number| Some(Driven { of: sent.to, sent_at: sent.at, number }))
+    }
+
+    async fn end_of(&self, Sent { to, id, at }: &Sent) -> Result<u64, String> {
         let deadline = self.clock.now().plus_millis(DEADLINE_MS);
-        let mut completed = false;
+        let mut restarts_looked_for = self.clock.now();
         while self.clock.now() < deadline {
-            match self.checkpoints.outcome(&to, &id).await {
-                Ok(TriggerOutcome::InProgress) => self.pause(POLL_MS).await,
-                Err(PortError::Unavailable(_)) => self.pause(RETRY_MS).await,
-                Ok(TriggerOutcome::Completed(_)) => {
-                    completed = true;
-                    break;
+            match self.checkpoints.outcome(to, id).await {
+                Ok(TriggerOutcome::InProgress) => {
+                    self.pause(POLL_MS).await;
+                    // A trigger that a restart swallowed stays in progress for ever.
+                    if restarts_looked_for.plus_millis(RETRY_MS) <= self.clock.now() {
+                        restarts_looked_for = self.clock.now();
+                        let since = self.jobs.run(to).await.ok().and_then(|run| run.running_since);
+                        if since.is_some_and(|since| since > *at) {
+                            return Err("the job restarted before it completed".to_owned());
+                        }
+                    }
                 }
+                Ok(TriggerOutcome::Completed(number)) => return Ok(number),
+                Ok(TriggerOutcome::Failed(why)) => return Err(why),
+                Err(PortError::Unavailable(_)) => self.pause(RETRY_MS).await,
                 Err(PortError::NotFound(_)) if self.clock.now() < at.plus_millis(ARRIVES_MS) => {
                     self.pause(RETRY_MS).await;
                 }
-                Ok(TriggerOutcome::Failed(_)) | Err(_) => break,
+                Err(error) => return Err(error.to_string()),
             }
         }
-        *outstanding.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        completed
+        Err(format!("it did not end within {} s", DEADLINE_MS / 1_000))
     }
 
     async fn pause(&self, millis: i64) {
@@ -237,17 +291,22 @@ fn next(
     run: &JobRun,
     history: &CheckpointHistory,
     interval: CheckpointInterval,
+    driven: Option<&Driven>,
     now: Timestamp,
 ) -> Next {
     let Some(running_since) = run.running_since.filter(|_| run.status == JobStatus::Running) else {
         return Next::Look(now.plus_millis(RETRY_MS));
     };
-    if history.pending.is_some() {
+    let driven = driven.filter(|driven| driven.of == run.engine_id);
+    let ended = |number| driven.is_some_and(|driven| number <= driven.number);
+    if history.pending.as_ref().is_some_and(|pending| !ended(pending.id)) {
         return Next::Look(now.plus_millis(POLL_MS));
     }
     // What a failure now would roll back to: before the first checkpoint, the start.
     let newest = history.newest().or(history.restored.as_ref());
-    let due = newest.map_or(running_since, |c| c.triggered_at).plus_millis(interval.millis());
+    let newest = newest.map_or(running_since, |c| c.triggered_at);
+    let newest = driven.map_or(newest, |driven| newest.max(driven.sent_at));
+    let due = newest.plus_millis(interval.millis());
     if due <= now { Next::Trigger } else { Next::Look(due) }
 }
 
@@ -284,7 +343,7 @@ mod tests {
 
     #[test]
     fn the_age_counts_from_the_trigger_of_the_newest_completed_checkpoint() {
-        let at = |now| next(&run(Some(0)), &completed(20_000), secs(10), Timestamp(now));
+        let at = |now| next(&run(Some(0)), &completed(20_000), secs(10), None, Timestamp(now));
         assert_eq!(at(29_999), Next::Look(Timestamp(30_000)));
         assert_eq!(at(30_000), Next::Trigger);
     }
@@ -292,14 +351,38 @@ mod tests {
     #[test]
     fn before_the_first_checkpoint_the_age_counts_from_the_start() {
         let none = CheckpointHistory::default();
-        let at = |now| next(&run(Some(5_000)), &none, secs(10), Timestamp(now));
+        let at = |now| next(&run(Some(5_000)), &none, secs(10), None, Timestamp(now));
         assert_eq!(at(14_000), Next::Look(Timestamp(15_000)));
         assert_eq!(at(15_000), Next::Trigger);
     }
 
     #[test]
+    fn an_engine_that_shows_late_what_completed_is_not_asked_again() {
+        // Number 2 was sent at 30 s and completed; the engine still shows it as under way.
+        let pending = PendingCheckpoint {
+            id: 2,
+            triggered_at: Timestamp(30_004),
+            acknowledged: 1,
+            subtasks: 4,
+        };
+        let late = CheckpointHistory { pending: Some(pending), ..completed(20_000) };
+        let of = EngineJobId("e".into());
+        let driven = Driven { of, sent_at: Timestamp(30_000), number: 2 };
+        let at = |now| next(&run(Some(0)), &late, secs(10), Some(&driven), Timestamp(now));
+        assert_eq!(at(31_000), Next::Look(Timestamp(40_000)));
+        assert_eq!(at(40_000), Next::Trigger);
+        // One that somebody else triggered is waited for.
+        let other = CheckpointHistory {
+            pending: Some(PendingCheckpoint { id: 3, ..late.pending.unwrap() }),
+            ..completed(20_000)
+        };
+        let look = next(&run(Some(0)), &other, secs(10), Some(&driven), Timestamp(40_000));
+        assert_eq!(look, Next::Look(Timestamp(40_000 + POLL_MS)));
+    }
+
+    #[test]
     fn never_while_a_vertex_does_not_run_nor_while_one_is_pending() {
-        let down = next(&run(None), &completed(0), secs(1), Timestamp(90_000));
+        let down = next(&run(None), &completed(0), secs(1), None, Timestamp(90_000));
         assert_eq!(down, Next::Look(Timestamp(90_000 + RETRY_MS)));
         let pending = PendingCheckpoint {
             id: 2,
@@ -308,7 +391,7 @@ mod tests {
             subtasks: 4,
         };
         let busy = CheckpointHistory { pending: Some(pending), ..completed(0) };
-        let look = next(&run(Some(0)), &busy, secs(1), Timestamp(90_000));
+        let look = next(&run(Some(0)), &busy, secs(1), None, Timestamp(90_000));
         assert_eq!(look, Next::Look(Timestamp(90_000 + POLL_MS)));
     }
 }

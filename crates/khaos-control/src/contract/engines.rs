@@ -4,7 +4,7 @@ use khaos_core::job::{EngineJobId, JobKey, JobStatus, TriggerId};
 use khaos_core::series::Reading;
 use khaos_core::units::Span;
 
-use super::{Bench, assert_not_found};
+use super::{Bench, CloneBench, assert_not_found};
 use crate::ports::{Clones, Fault, PortError, TriggerOutcome};
 
 /// Every job can be found and described; what is not there is not found.
@@ -23,7 +23,10 @@ pub async fn jobs_are_described(bench: &Bench) {
 /// Readings are finite, in order, within their span, and there.
 pub async fn metrics_show_what_was_sampled(bench: &Bench) {
     let run = bench.running_job().await;
-    let now = bench.pause(180.0).await;
+    // Where nobody else samples, sampling begins with the first question.
+    let first = Span::last(60.0, bench.clock.now());
+    bench.metrics.readings(&run.engine_id, first).await.expect("metrics are read");
+    let now = bench.pause(90.0).await;
     let span = Span::last(60.0, now);
     let readings = bench.metrics.readings(&run.engine_id, span).await.expect("metrics are read");
     assert!(!readings.sources.is_empty(), "a job without sources has no load to follow");
@@ -81,7 +84,7 @@ pub async fn checkpoints_are_triggered_once_and_followed(bench: &Bench) {
 }
 
 /// Clones carry their labels, are no jobs, end when told to, and nothing else can be ended.
-pub async fn clones_live_and_die(bench: &Bench) {
+pub async fn clones_live_and_die(bench: &CloneBench) {
     let target = bench.running_job().await;
     let clones = Clones::new(bench.host.clone());
     let spec = bench.clone_spec(0, 7);
@@ -115,7 +118,7 @@ pub async fn clones_live_and_die(bench: &Bench) {
 }
 
 /// A clone that is replayed to sees what the job saw, at the same pace.
-pub async fn workload_is_replayed_at_its_pace(bench: &Bench) {
+pub async fn workload_is_replayed_at_its_pace(bench: &CloneBench) {
     let target = bench.running_job().await;
     let now = bench.pause(240.0).await;
     let recorded = bench.log.recorded(&bench.job).await.expect("the log tells what it holds");
@@ -142,7 +145,7 @@ pub async fn workload_is_replayed_at_its_pace(bench: &Bench) {
 }
 
 /// A crash and a hang make a clone start again from its newest checkpoint; the job runs on.
-pub async fn faults_break_clones_only(bench: &Bench) {
+pub async fn faults_break_clones_only(bench: &CloneBench) {
     let target = bench.running_job().await;
     bench.pause(30.0).await;
     let from = bench.log.recorded(&bench.job).await.expect("the log tells what it holds").from;

@@ -51,7 +51,9 @@ impl Minute {
     ) -> Self {
         let span = Span { from: start, to: start.plus_secs(Self::SECS) };
         let mean = |series: Option<Series>| series.map_or(Reading::Unknown, |s| s.mean(span));
-        let completed = history.map(|history| {
+        // Some of a minute's checkpoints are not their number.
+        let all = history.filter(|history| history.complete_since <= span.from);
+        let completed = all.map(|history| {
             history.completed.iter().filter(|c| span.contains(c.completed_at)).count()
         });
         let duration = history.and_then(|history| history.duration_quantile(span, 0.99));

@@ -232,9 +232,12 @@ impl Checkpointing {
     }
 
     pub(crate) fn history(&self, now: Timestamp) -> CheckpointHistory {
-        let newest = &self.completed[self.completed.len().saturating_sub(REMEMBERED)..];
+        let forgotten = self.completed.len().saturating_sub(REMEMBERED);
+        let newest = &self.completed[forgotten..];
+        let oldest = newest.first().filter(|_| forgotten > 0);
         CheckpointHistory {
             completed: newest.iter().map(|c| c.checkpoint).collect(),
+            complete_since: oldest.map_or(Timestamp(0), |c| c.checkpoint.triggered_at),
             pending: self.pending.as_ref().map(|p| {
                 let whole = p.completes_at.secs_since(p.triggered_at).max(0.001);
                 let share = (now.secs_since(p.triggered_at) / whole).clamp(0.0, 1.0);

@@ -1,0 +1,181 @@
+//! Apache Flink, over its REST API: 1.17 to 2.x.
+//!
+//! [`Flink`] is one cluster as the ports `Jobs`, `Checkpoints` and `Metrics` show it. `rest` asks,
+//! `messages` are the answers as far as they are read, `deployment` makes one description of a job
+//! of several answers, `history` follows checkpoints beyond the ten that Flink keeps, `metrics`
+//! samples counters. What Flink was seen to do, and every trap that this has to avoid, stands in
+//! `docs/flink.md`.
+
+mod deployment;
+mod history;
+mod messages;
+mod metrics;
+mod rest;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use khaos_control::clock::Clock;
+use khaos_control::core::job::{CheckpointHistory, EngineJobId, JobKey, JobRun, TriggerId};
+use khaos_control::core::series::Readings;
+use khaos_control::core::units::Span;
+use khaos_control::ports::{Checkpoints, Jobs, Metrics, PortError, TriggerOutcome};
+use serde_json::{Value, json};
+
+use self::deployment::Described;
+use self::history::Followed;
+use self::messages::{CheckpointStatistics, JobSummary, Operation, Overview};
+use self::metrics::Sampler;
+use self::rest::Rest;
+
+/// One Flink cluster. Clones are the same cluster.
+#[derive(Debug, Clone)]
+pub struct Flink {
+    rest: Rest,
+    deployments: Arc<Mutex<BTreeMap<EngineJobId, Deployment>>>,
+}
+
+/// What is remembered of one deployment for as long as the cluster has it.
+#[derive(Debug, Default)]
+struct Deployment {
+    described: Option<Described>,
+    followed: Followed,
+    /// Begins with the first question for readings.
+    sampler: Option<Sampler>,
+}
+
+impl Flink {
+    /// The cluster whose REST API is at `url`, for example `http://127.0.0.1:8081`. Nothing is
+    /// asked yet; an address that cannot be one is refused.
+    pub fn at(url: &str, clock: Clock) -> Result<Self, PortError> {
+        Ok(Self { rest: Rest::at(url, clock)?, deployments: Arc::default() })
+    }
+
+    fn deployments(&self) -> MutexGuard<'_, BTreeMap<EngineJobId, Deployment>> {
+        self.deployments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The jobs that have not ended. Whatever was remembered of others is forgotten.
+    async fn present(&self) -> Result<Vec<JobSummary>, PortError> {
+        let overview: Overview = self.rest.get("/jobs/overview", "list of jobs").await?;
+        let ended = |job: &JobSummary| deployment::has_ended(&job.state);
+        let present: Vec<_> = overview.jobs.into_iter().filter(|job| !ended(job)).collect();
+        self.deployments().retain(|id, _| present.iter().any(|job| job.jid == id.0));
+        Ok(present)
+    }
+
+    /// The present deployment of `job`: by its name, or by Flink's id of it.
+    async fn find(&self, job: &JobKey) -> Result<EngineJobId, PortError> {
+        let present = self.present().await?;
+        let found: Vec<&JobSummary> =
+            present.iter().filter(|j| j.name == job.0 || j.jid == job.0).collect();
+        match found[..] {
+            [one] => Ok(EngineJobId(one.jid.clone())),
+            [] => {
+                let names: Vec<&str> = present.iter().map(|j| j.name.as_str()).collect();
+                let running = match names[..] {
+                    [] => "no job runs there".to_owned(),
+                    _ => format!("there are {}", names.join(", ")),
+                };
+                Err(PortError::NotFound(format!("job {job} on {}: {running}", self.rest.base())))
+            }
+            _ => {
+                let ids: Vec<&str> = found.iter().map(|j| j.jid.as_str()).collect();
+                Err(PortError::Refused(format!(
+                    "{} jobs on {} are called {job}: name the one that is meant by its id ({})",
+                    found.len(),
+                    self.rest.base(),
+                    ids.join(", ")
+                )))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Jobs for Flink {
+    async fn list(&self) -> Result<Vec<JobKey>, PortError> {
+        let mut names: Vec<JobKey> =
+            self.present().await?.into_iter().map(|job| JobKey(job.name)).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+
+    async fn describe(&self, job: &JobKey) -> Result<JobRun, PortError> {
+        let run = self.run(&self.find(job).await?).await?;
+        Ok(JobRun { key: job.clone(), ..run })
+    }
+
+    async fn run(&self, id: &EngineJobId) -> Result<JobRun, PortError> {
+        let known = self.deployments().get(id).and_then(|d| d.described.clone());
+        let (run, described) = deployment::describe(&self.rest, id, known).await?;
+        self.deployments().entry(id.clone()).or_default().described = described;
+        Ok(run)
+    }
+}
+
+#[async_trait]
+impl Checkpoints for Flink {
+    async fn history(&self, job: &EngineJobId) -> Result<CheckpointHistory, PortError> {
+        let path = format!("/jobs/{job}/checkpoints");
+        let told: CheckpointStatistics = self.rest.get(&path, &deployment::name(job)).await?;
+        let mut deployments = self.deployments();
+        Ok(deployments.entry(job.clone()).or_default().followed.take_in(&told, &self.rest))
+    }
+
+    async fn trigger(&self, job: &EngineJobId, id: &TriggerId) -> Result<(), PortError> {
+        // The type that the job itself is configured to take.
+        let body = json!({ "checkpointType": "CONFIGURED", "triggerId": id.as_str() });
+        let path = format!("/jobs/{job}/checkpoints");
+        self.rest.post::<Value>(&path, &body, &deployment::name(job)).await?;
+        Ok(())
+    }
+
+    async fn outcome(
+        &self,
+        job: &EngineJobId,
+        id: &TriggerId,
+    ) -> Result<TriggerOutcome, PortError> {
+        let path = format!("/jobs/{job}/checkpoints/{}", id.as_str());
+        let told: Operation = self.rest.get(&path, &format!("trigger {}", id.as_str())).await?;
+        if told.status.id != "COMPLETED" {
+            return Ok(TriggerOutcome::InProgress);
+        }
+        // Completed is the operation, not the checkpoint: only a number is a checkpoint.
+        let result = told.operation;
+        Ok(match result.as_ref().and_then(|result| result.checkpoint_id) {
+            Some(number) => TriggerOutcome::Completed(number),
+            None => TriggerOutcome::Failed(
+                result
+                    .and_then(|result| result.failure_cause)
+                    .map_or_else(|| "no reason given".to_owned(), |cause| cause.reason()),
+            ),
+        })
+    }
+}
+
+#[async_trait]
+impl Metrics for Flink {
+    /// Sampling begins with the first question about a deployment, and ends with the deployment or
+    /// with this cluster's last handle: what was before is not known.
+    async fn readings(&self, job: &EngineJobId, span: Span) -> Result<Readings, PortError> {
+        let sampled = {
+            let deployments = self.deployments();
+            deployments.get(job).and_then(|d| d.sampler.as_ref()).map(|s| s.readings(span))
+        };
+        if let Some(readings) = sampled {
+            return readings;
+        }
+        // Only what is there is sampled.
+        self.run(job).await?;
+        let mut deployments = self.deployments();
+        let deployment = deployments.entry(job.clone()).or_default();
+        let sampler = deployment.sampler.get_or_insert_with(|| {
+            let follow = (Arc::downgrade(&self.deployments), job.clone());
+            Sampler::start(self.rest.clone(), follow)
+        });
+        sampler.readings(span)
+    }
+}

@@ -1,0 +1,421 @@
+//! Readings, sampled from Flink's counters.
+//!
+//! Flink's own rates are averages over a minute, and its REST API tells values that some earlier
+//! question made it fetch, without saying when. So counters are read, and the time between two
+//! readings is taken from the reading itself: a subtask's busy, idle and back-pressured time add up
+//! to the time that it has been running, and are fetched with its other counters. Values that did
+//! not move on are old, and are no sample; time that went back means that the subtask began anew.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use khaos_control::core::job::EngineJobId;
+use khaos_control::core::series::{Readings, Sample, Series, SourceReadings};
+use khaos_control::core::units::{Span, Timestamp};
+use khaos_control::ports::PortError;
+use tokio::task::JoinHandle;
+
+use super::Deployment;
+use super::deployment::name;
+use super::messages::{CheckpointStatistics, JobDetails, Metric};
+use super::rest::Rest;
+
+/// Time between two samples, ms. Checkpoints are followed at the same pace, and must not come ten
+/// at a time between two looks.
+const PERIOD_MS: i64 = 5_000;
+/// Flink fetches values when it is asked, and answers with those before: so it is asked twice, this
+/// far apart, ms.
+const FETCHED_MS: i64 = 700;
+/// How long samples are kept, s: longer than anybody looks back.
+const REMEMBERED_S: f64 = 4_200.0;
+/// Samples after which names are looked up again while a source shows no lag: some register it late.
+const LOOK_AGAIN: u32 = 12;
+/// Longest list of names in one question, bytes: Flink takes 4,096 for the whole line.
+const LINE: usize = 3_000;
+/// Most latency histograms that are read of a job: it has one per operator, subtask and source.
+const HISTOGRAMS: usize = 200;
+
+const TIMES: [&str; 3] =
+    ["accumulateBusyTimeMs", "accumulateIdleTimeMs", "accumulateBackPressuredTimeMs"];
+
+type Deployments = Weak<Mutex<BTreeMap<EngineJobId, Deployment>>>;
+
+/// Samples one deployment for as long as it is there. Dropping it stops it.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    sampled: Arc<Mutex<Sampled>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What was sampled so far.
+#[derive(Debug, Default)]
+struct Sampled {
+    sources: BTreeMap<String, (Vec<Sample>, Vec<Sample>)>,
+    throughput: Vec<Sample>,
+    latency_ms: Vec<Sample>,
+    /// Why the last look failed, if it did.
+    failed: Option<PortError>,
+}
+
+impl Sampler {
+    pub(super) fn start(rest: Rest, follow: (Deployments, EngineJobId)) -> Self {
+        let sampled: Arc<Mutex<Sampled>> = Arc::default();
+        let task = tokio::spawn(sample(rest, follow, Arc::clone(&sampled)));
+        Self { sampled, task }
+    }
+
+    /// The samples within `span`. An error only where there is none and the last look failed.
+    pub(super) fn readings(&self, span: Span) -> Result<Readings, PortError> {
+        let sampled = self.sampled.lock().unwrap_or_else(PoisonError::into_inner);
+        let within = |samples: &[Sample]| {
+            Series::new(samples.iter().copied().filter(|sample| span.contains(sample.at)))
+        };
+        let sources = sampled.sources.iter().map(|(name, (arrival, lag))| SourceReadings {
+            name: name.clone(),
+            arrival: within(arrival),
+            lag: within(lag),
+        });
+        let readings = Readings {
+            sources: sources.collect(),
+            throughput: within(&sampled.throughput),
+            latency_ms: within(&sampled.latency_ms),
+        };
+        match &sampled.failed {
+            Some(error) if readings.throughput.samples().is_empty() => Err(error.clone()),
+            _ => Ok(readings),
+        }
+    }
+}
+
+impl Sampled {
+    fn add(&mut self, at: Timestamp, seen: Seen) {
+        let keep_from = at.plus_secs(-REMEMBERED_S);
+        let push = |samples: &mut Vec<Sample>, value: Option<f64>| {
+            samples.extend(value.map(|value| Sample { at, value }));
+            let old = samples.partition_point(|sample| sample.at < keep_from);
+            samples.drain(..old);
+        };
+        for (name, (arrival, lag)) in seen.sources {
+            let series = self.sources.entry(name).or_default();
+            push(&mut series.0, arrival);
+            push(&mut series.1, lag);
+        }
+        push(&mut self.throughput, seen.throughput);
+        push(&mut self.latency_ms, seen.latency_ms);
+    }
+}
+
+/// One sample of everything.
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    /// Per source: arrival rate, events/s, and lag, events.
+    sources: BTreeMap<String, (Option<f64>, Option<f64>)>,
+    throughput: Option<f64>,
+    latency_ms: Option<f64>,
+}
+
+async fn sample(rest: Rest, follow: (Deployments, EngineJobId), sampled: Arc<Mutex<Sampled>>) {
+    let (deployments, id) = follow;
+    let (mut watched, mut last): (Option<Watched>, BTreeMap<String, Counters>) = Default::default();
+    let mut next = rest.clock().now();
+    loop {
+        let looked = look(&rest, &id, &mut watched, &mut last).await;
+        let now = rest.clock().now();
+        // Also keeps the history of checkpoints without gaps.
+        let statistics: Result<CheckpointStatistics, _> =
+            rest.get(&format!("/jobs/{id}/checkpoints"), &name(&id)).await;
+        let Some(deployments) = deployments.upgrade() else { return };
+        if let Ok(told) = &statistics {
+            let mut deployments = deployments.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(deployment) = deployments.get_mut(&id) {
+                deployment.followed.take_in(told, &rest);
+            }
+        }
+        drop(deployments);
+        {
+            let mut sampled = sampled.lock().unwrap_or_else(PoisonError::into_inner);
+            match looked {
+                Ok(seen) => {
+                    sampled.add(now, seen);
+                    sampled.failed = None;
+                }
+                Err(error) => sampled.failed = Some(error),
+            }
+        }
+        // On the grid of the period; what was missed is not made up for.
+        while next <= rest.clock().now() {
+            next = next.plus_millis(PERIOD_MS);
+        }
+        rest.clock().sleep_until(next).await;
+    }
+}
+
+/// Which counters of which vertices are read.
+#[derive(Debug, Default)]
+struct Watched {
+    sources: Vec<Source>,
+    /// Vertex → names of the p99 of its latency histograms.
+    latencies: Vec<(String, Vec<String>)>,
+    /// Samples taken by these names.
+    samples: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Source {
+    /// As it is shown.
+    name: String,
+    vertex: String,
+    parallelism: u32,
+    /// Metric of the events that it has read; `None` where it has no such thing.
+    read: Option<String>,
+    /// Metric of the events that wait for it; `None` where it has no such thing.
+    pending: Option<String>,
+}
+
+/// A source's counters at one time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Counters {
+    /// How long it had been running, ms.
+    ran_ms: f64,
+    read: f64,
+    pending: f64,
+}
+
+impl Counters {
+    /// Arrival rate and throughput since `earlier`, events/s; `None` when nothing new was told, or
+    /// the source began anew in between.
+    fn since(&self, earlier: &Self) -> Option<(f64, f64)> {
+        let seconds = (self.ran_ms - earlier.ran_ms) / 1_000.0;
+        let read = self.read - earlier.read;
+        let arrived = read + self.pending - earlier.pending;
+        // A tenth of a second divides the noise of two clocks by too little to be a rate.
+        (seconds > 0.1 && read >= 0.0 && arrived >= 0.0)
+            .then(|| (arrived / seconds, read / seconds))
+    }
+}
+
+async fn look(
+    rest: &Rest,
+    id: &EngineJobId,
+    watched: &mut Option<Watched>,
+    last: &mut BTreeMap<String, Counters>,
+) -> Result<Seen, PortError> {
+    let again = |w: &Watched| {
+        w.samples >= LOOK_AGAIN
+            && (w.sources.is_empty() || w.sources.iter().any(|s| s.pending.is_none()))
+    };
+    if watched.as_ref().is_none_or(again) {
+        let found = find(rest, id).await?;
+        if watched.is_none() {
+            for source in found.sources.iter().filter(|s| s.pending.is_none() || s.read.is_none()) {
+                tracing::warn!(
+                    job = %id, source = %source.name,
+                    "the source does not report pendingRecords: what arrives at it cannot be told \
+                     from what it reads, so the job's load stays unknown"
+                );
+            }
+        }
+        *watched = Some(found);
+    }
+    let names = watched.as_mut().expect("just looked up");
+    names.samples += 1;
+    // The first question makes Flink fetch, the second one is answered with what was fetched.
+    let _ = read(rest, id, names).await?;
+    rest.clock().sleep_until(rest.clock().now().plus_millis(FETCHED_MS)).await;
+    let (counters, latency_ms) = read(rest, id, names).await?;
+
+    let mut seen = Seen::default();
+    let (mut throughput, mut moved) = (Some(0.0), false);
+    for source in &names.sources {
+        let now = counters.get(&source.name).copied();
+        let earlier = now.and_then(|now| last.insert(source.name.clone(), now));
+        let rates = now.zip(earlier).and_then(|(now, earlier)| now.since(&earlier));
+        let (arrival, lag) = (rates.map(|r| r.0), rates.and(now).map(|now| now.pending));
+        throughput = throughput.zip(rates).map(|(sum, rates)| sum + rates.1);
+        moved |= rates.is_some();
+        seen.sources.insert(source.name.clone(), (arrival, lag));
+    }
+    if counters.is_empty() {
+        // Names come and go with restarts: one that is unknown empties the whole answer.
+        *watched = None;
+    }
+    if moved {
+        seen.throughput = throughput;
+        seen.latency_ms = latency_ms;
+    }
+    Ok(seen)
+}
+
+/// Counters per source that told all of them, and the highest p99 latency.
+async fn read(
+    rest: &Rest,
+    id: &EngineJobId,
+    watched: &Watched,
+) -> Result<(BTreeMap<String, Counters>, Option<f64>), PortError> {
+    let mut counters = BTreeMap::new();
+    for source in &watched.sources {
+        let (Some(read), Some(pending)) = (&source.read, &source.pending) else { continue };
+        let names: Vec<&str> = TIMES.into_iter().chain([read.as_str(), pending.as_str()]).collect();
+        let told = values(rest, id, &source.vertex, &names, "sum").await?;
+        let sum = |name: &str| told.iter().find(|m| m.id == name).and_then(|m| m.sum);
+        let ran_ms: Option<f64> = TIMES.into_iter().map(sum).sum();
+        if let (Some(ran_ms), Some(read), Some(pending)) = (ran_ms, sum(read), sum(pending)) {
+            let ran_ms = ran_ms / f64::from(source.parallelism);
+            counters.insert(source.name.clone(), Counters { ran_ms, read, pending });
+        }
+    }
+    let mut latency: Option<f64> = None;
+    for (vertex, names) in &watched.latencies {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let told = values(rest, id, vertex, &names, "max").await?;
+        let highest = told.iter().filter_map(|m| m.max).reduce(f64::max);
+        latency = [latency, highest].into_iter().flatten().reduce(f64::max);
+    }
+    Ok((counters, latency))
+}
+
+async fn values(
+    rest: &Rest,
+    id: &EngineJobId,
+    vertex: &str,
+    names: &[&str],
+    aggregation: &str,
+) -> Result<Vec<Metric>, PortError> {
+    let mut told = Vec::new();
+    let mut rest_of_names = names;
+    while !rest_of_names.is_empty() {
+        let mut length = 0;
+        let fits = |name: &&&str| {
+            length += name.len() + 1;
+            length <= LINE
+        };
+        let (line, after) =
+            rest_of_names.split_at(rest_of_names.iter().take_while(fits).count().max(1));
+        let path = format!(
+            "/jobs/{id}/vertices/{vertex}/subtasks/metrics?get={}&agg={aggregation}",
+            line.join(",")
+        );
+        told.extend(rest.get::<Vec<Metric>>(&path, &name(id)).await?);
+        rest_of_names = after;
+    }
+    Ok(told)
+}
+
+/// Looks up which counters there are.
+async fn find(rest: &Rest, id: &EngineJobId) -> Result<Watched, PortError> {
+    let job: JobDetails = rest.get(&format!("/jobs/{id}"), &name(id)).await?;
+    let mut watched = Watched::default();
+    for vertex in &job.vertices {
+        let path = format!("/jobs/{id}/vertices/{}/subtasks/metrics", vertex.id);
+        let metrics: Vec<Metric> = rest.get(&path, &name(id)).await?;
+        let mut metrics: Vec<String> = metrics.into_iter().map(|metric| metric.id).collect();
+        metrics.sort();
+        let mut node = job.plan.nodes.iter().filter(|node| node.id == vertex.id);
+        let reads_outside = node.next().is_some_and(|node| node.inputs.is_empty());
+        let operators = sources_among(&metrics);
+        if reads_outside && operators.is_empty() {
+            watched.sources.push(Source {
+                name: vertex.name.clone(),
+                vertex: vertex.id.clone(),
+                parallelism: vertex.parallelism,
+                read: None,
+                pending: None,
+            });
+        }
+        for operator in operators {
+            let metric = |name: &str| {
+                let full = format!("{operator}.{name}");
+                metrics.binary_search(&full).is_ok().then_some(full)
+            };
+            watched.sources.push(Source {
+                name: operator.clone(),
+                vertex: vertex.id.clone(),
+                parallelism: vertex.parallelism,
+                read: metric("numRecordsIn").or_else(|| metric("numRecordsOut")),
+                pending: metric("pendingRecords"),
+            });
+        }
+        let last = !job.plan.nodes.iter().any(|node| node.inputs.iter().any(|i| i.id == vertex.id));
+        let histograms: Vec<String> = metrics
+            .into_iter()
+            .filter(|name| last && name.starts_with("latency.") && name.ends_with(".latency_p99"))
+            .collect();
+        let every = histograms.len().div_ceil(HISTOGRAMS).max(1);
+        if !histograms.is_empty() {
+            let chosen = histograms.into_iter().step_by(every).collect();
+            watched.latencies.push((vertex.id.clone(), chosen));
+        }
+    }
+    Ok(watched)
+}
+
+/// Operators that are sources, by the names of a vertex's metrics: what reports pending records, and
+/// what Flink calls a source.
+fn sources_among(metrics: &[String]) -> Vec<String> {
+    let mut operators: Vec<String> = metrics
+        .iter()
+        .filter_map(|metric| metric.split_once('.'))
+        .filter(|(operator, metric)| {
+            *metric == "pendingRecords"
+                || operator.starts_with("Source__") && *metric == "numRecordsOut"
+        })
+        .map(|(operator, _)| operator.to_owned())
+        .collect();
+    operators.sort();
+    operators.dedup();
+    operators
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ran_ms: f64, read: f64, pending: f64) -> Counters {
+        Counters { ran_ms, read, pending }
+    }
+
+    #[test]
+    fn what_arrives_is_what_was_read_and_what_waits() {
+        // In 2 s 3,000 were read and 1,000 more wait: 2,000/s arrive, 1,500/s are processed.
+        let rates = at(7_000.0, 13_000.0, 1_500.0).since(&at(5_000.0, 10_000.0, 500.0));
+        assert_eq!(rates, Some((2_000.0, 1_500.0)));
+    }
+
+    #[test]
+    fn values_that_did_not_move_on_say_nothing() {
+        let seen = at(5_000.0, 10_000.0, 500.0);
+        assert_eq!(seen.since(&seen), None);
+    }
+
+    #[test]
+    fn a_source_that_began_anew_is_not_compared_with_its_earlier_life() {
+        assert_eq!(at(900.0, 50.0, 9_000.0).since(&at(60_000.0, 10_000.0, 5.0)), None);
+    }
+
+    #[test]
+    fn sources_are_known_by_their_names() {
+        let names = [
+            "Source__a.numRecordsOut",
+            "Source__a.pendingRecords",
+            "b.pendingRecords",
+            "c.numRecordsOut",
+            "numRecordsOut",
+            "Source__a.split.0.pendingRecords",
+        ];
+        assert_eq!(sources_among(&names.map(str::to_owned)), ["Source__a", "b"]);
+    }
+
+    #[test]
+    fn not_a_number_is_unknown() {
+        let told: Vec<Metric> =
+            serde_json::from_str(r#"[{"id":"a","sum":"NaN"},{"id":"b","sum":2.5},{"id":"c"}]"#)
+                .unwrap();
+        assert_eq!(told.iter().map(|m| m.sum).collect::<Vec<_>>(), [None, Some(2.5), None]);
+    }
+}

@@ -1,0 +1,227 @@
+//! Asking Flink over HTTP: every question has a deadline, every answer one of four kinds.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use khaos_control::clock::Clock;
+use khaos_control::core::units::Timestamp;
+use khaos_control::ports::PortError;
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::messages::{Errors, last_cause};
+
+/// How long an answer may take. Flink answers in milliseconds; one that does not within this time
+/// is treated as not there.
+const DEADLINE: Duration = Duration::from_secs(5);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// One Flink cluster's REST API.
+#[derive(Debug, Clone)]
+pub(super) struct Rest {
+    base: String,
+    client: Client,
+    clock: Clock,
+    offset: Arc<Mutex<ClockOffset>>,
+}
+
+impl Rest {
+    pub(super) fn at(url: &str, clock: Clock) -> Result<Self, PortError> {
+        let wrong = |why: &str| {
+            PortError::Refused(format!(
+                "'{url}' is no address of a Flink REST API: {why}; it is the address of the \
+                 JobManager's web interface, for example http://127.0.0.1:8081"
+            ))
+        };
+        let parsed = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
+        if parsed.scheme() != "http" || parsed.host().is_none() {
+            return Err(wrong("it has to begin with http://"));
+        }
+        let client = Client::builder()
+            .timeout(DEADLINE)
+            .connect_timeout(CONNECT_DEADLINE)
+            // A proxy of the environment is for the outside, and would see what runs inside.
+            .no_proxy()
+            .build()
+            .map_err(|error| PortError::Refused(format!("no HTTP client: {error}")))?;
+        let base = url.trim_end_matches('/').to_owned();
+        Ok(Self { base, client, clock, offset: Arc::default() })
+    }
+
+    /// The address, for messages.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// `what` names what is asked for, should there be none.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &str,
+    ) -> Result<T, PortError> {
+        self.ask(self.client.get(format!("{}{path}", self.base)), path, what).await
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+        what: &str,
+    ) -> Result<T, PortError> {
+        self.ask(self.client.post(format!("{}{path}", self.base)).json(body), path, what).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        path: &str,
+        what: &str,
+    ) -> Result<T, PortError> {
+        let unavailable = |why: &str| PortError::Unavailable(format!("{}{path}: {why}", self.base));
+        let lost = |error: reqwest::Error| {
+            if error.is_timeout() {
+                return unavailable(&format!("no answer within {} s", DEADLINE.as_secs()));
+            }
+            // The innermost reason: "connection refused" rather than "error sending request".
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
+            }
+            unavailable(&cause.to_string())
+        };
+        let answer = request.send().await.map_err(lost)?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(lost)?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| {
+                unavailable(&format!("the answer is not what Flink answers: {error}"))
+            });
+        }
+        let said = serde_json::from_slice::<Errors>(&body).ok();
+        let said = said.and_then(|errors| errors.errors.last().map(|text| last_cause(text)));
+        let said = said.unwrap_or_else(|| status.to_string());
+        Err(match status {
+            StatusCode::NOT_FOUND => PortError::NotFound(what.to_owned()),
+            // Too many requests, and too slow to send one: later may help.
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => unavailable(&said),
+            status if status.is_client_error() => {
+                PortError::Refused(format!("{}{path}: {said}", self.base))
+            }
+            _ => unavailable(&format!("{status}: {said}")),
+        })
+    }
+
+    /// Learns from an answer that says what time it is at the JobManager.
+    pub(super) fn compare_clocks(&self, asked: Timestamp, theirs: i64, answered: Timestamp) {
+        let mut offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
+        if offset.learn(asked, Timestamp(theirs), answered) {
+            tracing::warn!(
+                cluster = %self.base,
+                "the JobManager's clock is {:.1} s off ours: its times are corrected by that; \
+                 keep both synchronised",
+                offset.millis() as f64 / 1_000.0
+            );
+        }
+    }
+
+    /// A time of the JobManager's clock, told by ours.
+    pub(super) fn ours(&self, theirs: i64) -> Timestamp {
+        let offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
+        Timestamp(theirs).plus_millis(-offset.millis())
+    }
+}
+
+/// From this difference on somebody is told, ms.
+const WORTH_SAYING_MS: i64 = 1_000;
+/// Comparisons that one stands for: clocks drift, and are set.
+const REMEMBERED: u32 = 64;
+
+/// How far the JobManager's clock is ahead of ours. What it answers was true at some time between
+/// question and answer: the quickest answer of the last few tells most.
+#[derive(Debug, Default)]
+struct ClockOffset {
+    best: Option<Comparison>,
+    since: u32,
+    said: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Comparison {
+    offset_ms: i64,
+    uncertain_ms: i64,
+}
+
+impl ClockOffset {
+    /// Takes a comparison in; whether the difference became worth saying.
+    fn learn(&mut self, asked: Timestamp, theirs: Timestamp, answered: Timestamp) -> bool {
+        let round_trip_ms = answered.0 - asked.0;
+        let offset_ms = theirs.0 - (asked.0 + round_trip_ms / 2);
+        // Both clocks are read in whole milliseconds.
+        let seen = Comparison { offset_ms, uncertain_ms: round_trip_ms / 2 + 1 };
+        self.since += 1;
+        if self.since > REMEMBERED || self.best.is_none_or(|b| seen.uncertain_ms <= b.uncertain_ms)
+        {
+            (self.best, self.since) = (Some(seen), 0);
+        }
+        let worth_saying = self.millis().abs() >= WORTH_SAYING_MS;
+        let news = worth_saying && !self.said;
+        self.said = worth_saying;
+        news
+    }
+
+    /// The difference, ms; none as long as it can be explained by the time that answers take.
+    fn millis(&self) -> i64 {
+        let known = self.best.filter(|b| b.offset_ms.abs() > b.uncertain_ms);
+        known.map_or(0, |b| b.offset_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_counts_only_where_answering_does_not_explain_it() {
+        let mut offset = ClockOffset::default();
+        // Asked at 1000, answered at 1040: anything from 1000 to 1040 is no difference.
+        assert!(!offset.learn(Timestamp(1_000), Timestamp(1_038), Timestamp(1_040)));
+        assert_eq!(offset.millis(), 0);
+        // A quicker answer knows better: 5 s ahead, and that is said once.
+        assert!(offset.learn(Timestamp(2_000), Timestamp(7_005), Timestamp(2_010)));
+        assert_eq!(offset.millis(), 5_000);
+        assert!(!offset.learn(Timestamp(3_000), Timestamp(8_005), Timestamp(3_010)));
+        // A slow answer does not overrule it.
+        assert!(!offset.learn(Timestamp(4_000), Timestamp(8_000), Timestamp(6_000)));
+        assert_eq!(offset.millis(), 5_000);
+    }
+
+    #[test]
+    fn clocks_that_are_set_are_believed_after_a_while() {
+        let mut offset = ClockOffset::default();
+        offset.learn(Timestamp(0), Timestamp(5_000), Timestamp(0));
+        for _ in 0..=REMEMBERED {
+            offset.learn(Timestamp(9_000), Timestamp(9_010), Timestamp(9_020));
+        }
+        assert_eq!(offset.millis(), 0);
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_one_is_refused() {
+        let clock = || Clock::anchored(Timestamp(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _inside = runtime.enter();
+        for url in ["localhost:8081", "", "https://flink", "/jobs"] {
+            let refused = Rest::at(url, clock()).unwrap_err().to_string();
+            assert!(refused.contains("http://127.0.0.1:8081"), "{refused}");
+        }
+        assert_eq!(
+            Rest::at("http://localhost:8081/", clock()).unwrap().base(),
+            "http://localhost:8081"
+        );
+    }
+}
