@@ -9,6 +9,7 @@ use khaos_core::profile::IntervalBounds;
 use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use serde_json::json;
 
+use crate::drive::DriveArgs;
 use crate::input::BadInput;
 use crate::output::say;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
@@ -29,6 +30,8 @@ enum Command {
     Demo(DemoArgs),
     /// The same day under each policy, on the embedded engine.
     Simulate(SimulateArgs),
+    /// Drive a real job's checkpoints at a fixed interval by hand, live, without a restart.
+    Drive(DriveArgs),
 }
 
 #[derive(Debug, Args)]
@@ -96,7 +99,7 @@ fn duration(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("'{text}' is no length of time: use for example 500ms, 30s or 4m"))
 }
 
-fn seconds(text: &str) -> Result<Seconds, String> {
+pub(crate) fn seconds(text: &str) -> Result<Seconds, String> {
     Seconds::new(duration(text)?).map_err(|error| error.to_string())
 }
 
@@ -104,7 +107,7 @@ fn millis(text: &str) -> Result<Millis, String> {
     Millis::new(duration(text)? * 1_000.0).map_err(|error| error.to_string())
 }
 
-fn interval(text: &str) -> Result<CheckpointInterval, String> {
+pub(crate) fn interval(text: &str) -> Result<CheckpointInterval, String> {
     let seconds = duration(text)?;
     if seconds.fract() > 1e-9 || seconds > f64::from(u32::MAX) {
         return Err(format!("'{text}' is no interval: intervals are whole seconds"));
@@ -118,6 +121,7 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(args.seed, &args.out, args.json)?,
             Command::Simulate(args) => args.run()?,
+            Command::Drive(args) => args.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -2,10 +2,13 @@
 //!
 //! [`cli`] is what the user can type, [`input`] reads the files that they name. [`demo`] tells the
 //! story of the three phases; [`simulate`] lives a day under each policy and [`score`] judges it;
-//! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows.
+//! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows. [`drive`]
+//! drives a real job by hand, in real time ([`mod@clock`]).
 
 pub mod cli;
+pub mod clock;
 pub mod demo;
+pub mod drive;
 pub mod input;
 pub mod output;
 pub mod progress;
@@ -20,4 +23,9 @@ use khaos_core::units::Timestamp;
 fn clock_time(at: Timestamp) -> String {
     let minutes = at.0.div_euclid(60_000).rem_euclid(24 * 60);
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+/// The time of the day to the second.
+fn clock_time_exact(at: Timestamp) -> String {
+    format!("{}:{:02}", clock_time(at), at.0.div_euclid(1_000).rem_euclid(60))
 }
