@@ -10,6 +10,7 @@ use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use serde_json::json;
 
 use crate::input::BadInput;
+use crate::lab::LabCommand;
 use crate::output::say;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
 use crate::{demo, input, table};
@@ -29,6 +30,9 @@ enum Command {
     Demo(DemoArgs),
     /// The same day under each policy, on the embedded engine.
     Simulate(SimulateArgs),
+    /// A real Flink on this machine, to try things on: needs Java 17 and, once, Maven.
+    #[command(subcommand)]
+    Lab(LabCommand),
 }
 
 #[derive(Debug, Args)]
@@ -85,7 +89,7 @@ struct SimulateArgs {
     json: bool,
 }
 
-fn duration(text: &str) -> Result<f64, String> {
+pub(crate) fn duration(text: &str) -> Result<f64, String> {
     let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
     units
         .iter()
@@ -118,6 +122,7 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(args.seed, &args.out, args.json)?,
             Command::Simulate(args) => args.run()?,
+            Command::Lab(command) => command.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }

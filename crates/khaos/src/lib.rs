@@ -2,11 +2,13 @@
 //!
 //! [`cli`] is what the user can type, [`input`] reads the files that they name. [`demo`] tells the
 //! story of the three phases; [`simulate`] lives a day under each policy and [`score`] judges it;
+//! [`lab`] starts a real Flink;
 //! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows.
 
 pub mod cli;
 pub mod demo;
 pub mod input;
+pub mod lab;
 pub mod output;
 pub mod progress;
 pub mod report;
