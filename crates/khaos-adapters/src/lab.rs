@@ -134,12 +134,14 @@ impl Lab {
             report(&format!("Ended {left} processes that an earlier khaos left"));
         }
         folder.prepare()?;
+        let ports = Ports { base: config.port_base };
+        config.roles().try_for_each(|role| refuse_taken(ports, role))?;
         let installed = tokio::select! {
             biased;
             installed = install::install(config.version, &config.cache, &report) => installed?,
             () = is_to_end(&folder) => return Err(LabError::TakenDown),
         };
-        let mut lab = Self::configured(config, folder, installed)?;
+        let mut lab = Self::configured(config, ports, folder, installed)?;
         let (version, count) = (lab.config.version, lab.config.task_managers);
         report(&format!("Starting Flink {version}: a JobManager and {count} TaskManagers"));
         match lab.start().await {
@@ -151,18 +153,16 @@ impl Lab {
 
     fn configured(
         config: LabConfig,
+        ports: Ports,
         folder: RunFolder,
         installed: Installed,
     ) -> Result<Self, LabError> {
-        let ports = Ports { base: config.port_base };
-        config.roles().try_for_each(|role| refuse_taken(ports, role))?;
         folder.write("conf/config.yaml", &config_yaml(folder.path(), ports, &config.flink))?;
         folder.write("conf/log4j.properties", LOG4J)?;
         let rest_url = format!("http://127.0.0.1:{}", ports.rest());
         // No proxy, whatever the environment says: this is loopback.
         let client = Client::builder().no_proxy().timeout(Duration::from_mins(1)).build();
-        let client =
-            client.map_err(|source| LabError::Rest { url: rest_url.clone(), source })?;
+        let client = client.map_err(|source| LabError::Rest { url: rest_url.clone(), source })?;
         let processes = BTreeMap::new();
         Ok(Self { processes, folder, config, installed, ports, rest_url, client, starts: 0 })
     }

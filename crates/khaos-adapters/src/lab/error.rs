@@ -11,7 +11,10 @@ use super::{Exited, Role};
 #[non_exhaustive]
 pub enum LabError {
     /// There is no Java, or it is too old.
-    #[error("{found}: the lab needs Java {} or newer, in PATH or where JAVA_HOME says", super::install::OLDEST_JAVA)]
+    #[error(
+        "{found}: the lab needs Java {} or newer, in PATH or where JAVA_HOME says",
+        super::install::OLDEST_JAVA
+    )]
     Java {
         /// What is there instead.
         found: String,
@@ -54,7 +57,9 @@ pub enum LabError {
         asked: u8,
     },
     /// There is no room.
-    #[error("{path}: {free_mb} MB are free, the lab needs {needed_mb}: make room, or choose another folder with {flag}")]
+    #[error(
+        "{path}: {free_mb} MB are free, the lab needs {needed_mb}: make room, or choose another folder with {flag}"
+    )]
     Disk {
         /// Where.
         path: PathBuf,
@@ -76,7 +81,9 @@ pub enum LabError {
         source: std::io::Error,
     },
     /// Flink or Java would misread this path.
-    #[error("{path}: Java and Flink cannot handle a path with {character:?}: choose another folder with {flag}")]
+    #[error(
+        "{path}: Java and Flink cannot handle a path with {character:?}: choose another folder with {flag}"
+    )]
     Path {
         /// The path.
         path: PathBuf,
@@ -92,7 +99,9 @@ pub enum LabError {
         path: PathBuf,
     },
     /// Another khaos runs a lab here.
-    #[error("a lab is already up in {path}: end it with `khaos lab down --dir '{path}'`, or choose another folder with --dir")]
+    #[error(
+        "a lab is already up in {path}: end it with `khaos lab down --dir '{path}'`, or choose another folder with --dir"
+    )]
     AlreadyUp {
         /// The folder.
         path: PathBuf,
@@ -104,7 +113,9 @@ pub enum LabError {
     #[error("{0}")]
     Died(Exited),
     /// The lab was not ready in time.
-    #[error("after {waited_s} s the lab is not ready: {missing}; the JobManager's log ends with: {log}")]
+    #[error(
+        "after {waited_s} s the lab is not ready: {missing}; the JobManager's log ends with: {log}"
+    )]
     NotReady {
         /// How long it had, s.
         waited_s: u64,

@@ -175,8 +175,11 @@ impl RunFolder {
             }
             let path = entry.path();
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let removed =
-                if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let removed = if is_folder {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
             at(&path, FLAG, removed)?;
         }
         Ok(())

@@ -107,8 +107,9 @@ fn java() -> Result<PathBuf, LabError> {
             let found = format!("JAVA_HOME is {}, where there is no bin/java", home.display());
             if java.is_file() { java } else { return Err(LabError::Java { found }) }
         }
-        None => in_path("java")
-            .ok_or_else(|| LabError::Java { found: "no java in PATH".to_owned() })?,
+        None => {
+            in_path("java").ok_or_else(|| LabError::Java { found: "no java in PATH".to_owned() })?
+        }
     };
     let output = Command::new(&java).arg("-version").stdin(Stdio::null()).output();
     let output = output.map_err(|source| LabError::Spawn { program: java.clone(), source })?;

@@ -97,6 +97,7 @@ pub(super) fn spawn(
     let out = OpenOptions::new().create(true).append(true).open(&log).map_err(failed)?;
     let err = out.try_clone().map_err(failed)?;
     let logging = folder.path().join("conf/log4j.properties");
+    let tmp = folder.path().join("tmp");
     let mut command = Command::new(&installed.java);
     command.arg(folder_mark(folder.path())).arg(format!("{MARK_ROLE}{role}")).args(JVM);
     // Framework off-heap and network memory of `config.rs`; the heap in `JVM` is framework and task.
@@ -104,8 +105,11 @@ pub(super) fn spawn(
         command.arg("-XX:MaxDirectMemorySize=80m");
     }
     command.arg(format!("-Dlog4j.configurationFile={}", logging.display()));
+    command.arg(format!("-Djava.io.tmpdir={}", tmp.display()));
     command.arg("-cp").arg(installed.flink.join("*")).arg(match role {
-        Role::JobManager => "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+        Role::JobManager => {
+            "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+        }
         Role::TaskManager(_) => "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
     });
     command.arg("--configDir").arg(folder.path().join("conf"));
@@ -125,12 +129,14 @@ pub(super) fn spawn(
 }
 
 /// What Flink needs of its Java, and what keeps three of them small.
-const JVM: [&str; 18] = [
+const JVM: [&str; 19] = [
     "-Xms256m",
     "-Xmx256m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-XX:MaxMetaspaceSize=128m",
+    // Otherwise a killed Java leaves its counters in the system's folder for temporary files.
+    "-XX:-UsePerfData",
     "--add-exports=java.base/sun.net.util=ALL-UNNAMED",
     "--add-opens=java.base/java.lang=ALL-UNNAMED",
     "--add-opens=java.base/java.net=ALL-UNNAMED",
@@ -225,9 +231,10 @@ pub(super) fn find(folder: &Path) -> Vec<Found> {
         .values()
         .filter(|process| process.cmd().contains(&mark))
         .filter_map(|process| {
-            let role = process.cmd().iter().find_map(|argument| {
-                argument.to_str()?.strip_prefix(MARK_ROLE)?.parse().ok()
-            })?;
+            let role = process
+                .cmd()
+                .iter()
+                .find_map(|argument| argument.to_str()?.strip_prefix(MARK_ROLE)?.parse().ok())?;
             Some(Found { role, pid: process.pid().as_u32() })
         })
         .collect();
@@ -264,7 +271,8 @@ pub(super) async fn end_leftovers(folder: &Path) -> Result<usize, LabError> {
 pub(super) fn log_ends_with(log: &Path) -> String {
     let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let text = text.unwrap_or_default();
-    let words = |line: &&str| !line.is_empty() && !line.starts_with("at ") && !line.starts_with("...");
+    let words =
+        |line: &&str| !line.is_empty() && !line.starts_with("at ") && !line.starts_with("...");
     let lines: Vec<&str> = text.lines().map(str::trim).filter(words).collect();
     let bad = |line: &&str| {
         [" ERROR ", " FATAL ", "Exception", "Error:", "Error "].iter().any(|bad| line.contains(bad))
@@ -331,9 +339,16 @@ mod tests {
     async fn a_process_has_its_grace_and_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let left = dir.path().join("left");
-        let good = format!("trap 'touch {}; exit' TERM; echo; while :; do sleep 0.05; done", left.display());
+        let good = format!(
+            "trap 'touch {}; exit' TERM; echo; while :; do sleep 0.05; done",
+            left.display()
+        );
         let mut good = marked(dir.path(), Role::JobManager, &good);
-        let mut bad = marked(dir.path(), Role::TaskManager(1), "trap '' TERM; echo; while :; do sleep 0.05; done");
+        let mut bad = marked(
+            dir.path(),
+            Role::TaskManager(1),
+            "trap '' TERM; echo; while :; do sleep 0.05; done",
+        );
         runs(&mut good);
         runs(&mut bad);
         end([good, bad]).await;
@@ -363,7 +378,10 @@ mod tests {
                  \t... 3 more\nt INFO Shutting down\n",
                 "t ERROR Task - Cannot start. … Caused by: java.net.BindException: in use",
             ),
-            ("Error: Could not find or load main class X\n", "Error: Could not find or load main class X"),
+            (
+                "Error: Could not find or load main class X\n",
+                "Error: Could not find or load main class X",
+            ),
         ] {
             std::fs::write(&log, text).unwrap();
             assert_eq!(log_ends_with(&log), told, "{text}");

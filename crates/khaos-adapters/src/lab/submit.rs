@@ -30,7 +30,9 @@ impl FromStr for Rates {
         };
         let read = |part: &str| {
             segment(part).ok_or_else(|| {
-                format!("'{part}' is not seconds:events/s with at least a millisecond, as in 60:2000")
+                format!(
+                    "'{part}' is not seconds:events/s with at least a millisecond, as in 60:2000"
+                )
             })
         };
         text.split(',').map(read).collect::<Result<_, _>>().map(Self)
@@ -187,7 +189,10 @@ mod tests {
         for text in ["3600:2000", "60:2000,0.5:0,0.001:5000"] {
             assert_eq!(text.parse::<Rates>().unwrap().to_string(), text);
         }
-        for text in ["", "60", "60:", "60:2:1", "a:1", "0:5", "-1:5", "1:-5", "0.0001:5", "1:2.5", "inf:1", "NaN:1"] {
+        for text in [
+            "", "60", "60:", "60:2:1", "a:1", "0:5", "-1:5", "1:-5", "0.0001:5", "1:2.5", "inf:1",
+            "NaN:1",
+        ] {
             let error = text.parse::<Rates>().unwrap_err();
             assert!(error.contains("60:2000"), "{error}");
         }
