@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::drive::DriveArgs;
 use crate::input::BadInput;
+use crate::lab::LabCommand;
 use crate::output::say;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
 use crate::{demo, input, table};
@@ -32,6 +33,9 @@ enum Command {
     Simulate(SimulateArgs),
     /// Drive a real job's checkpoints at a fixed interval by hand, live, without a restart.
     Drive(DriveArgs),
+    /// A real Flink on this machine, to try things on: needs Java 17 and, once, Maven.
+    #[command(subcommand)]
+    Lab(LabCommand),
 }
 
 #[derive(Debug, Args)]
@@ -88,7 +92,7 @@ struct SimulateArgs {
     json: bool,
 }
 
-fn duration(text: &str) -> Result<f64, String> {
+pub(crate) fn duration(text: &str) -> Result<f64, String> {
     let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
     units
         .iter()
@@ -122,6 +126,7 @@ impl Cli {
             Command::Demo(args) => demo::run(args.seed, &args.out, args.json)?,
             Command::Simulate(args) => args.run()?,
             Command::Drive(args) => args.run()?,
+            Command::Lab(command) => command.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -2,14 +2,15 @@
 //!
 //! [`cli`] is what the user can type, [`input`] reads the files that they name. [`demo`] tells the
 //! story of the three phases; [`simulate`] lives a day under each policy and [`score`] judges it;
-//! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows. [`drive`]
-//! drives a real job by hand, in real time ([`mod@clock`]).
+//! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows. [`lab`]
+//! starts a real Flink, [`drive`] drives a real job by hand, in real time ([`mod@clock`]).
 
 pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod drive;
 pub mod input;
+pub mod lab;
 pub mod output;
 pub mod progress;
 pub mod report;
