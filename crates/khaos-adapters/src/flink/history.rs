@@ -63,8 +63,11 @@ impl Followed {
         }
         if let Some(newest) = self.completed.values().next_back().copied() {
             let forgotten = newest.completed_at.plus_secs(-REMEMBERED_S);
+            let before = self.completed.len();
             self.completed.retain(|_, c| c.completed_at >= forgotten);
-            self.complete_since = self.complete_since.max(forgotten);
+            if self.completed.len() < before {
+                self.complete_since = self.complete_since.max(forgotten);
+            }
         }
         let pending = told.history.iter().find(in_progress);
         CheckpointHistory {

@@ -1,0 +1,10 @@
+//! Real Flink, driven live: the contract of the ports on it, what is left when khaos dies, and what
+//! happens when everything between them breaks.
+#![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+
+mod bench;
+mod contract;
+mod dead_man;
+mod proxy;
+mod trouble;
