@@ -52,12 +52,15 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 step "Tests"
 cargo test --locked --workspace
 
+step "On a real Flink"
+have mvn maven
+have javac openjdk-17-jdk-headless
+cargo test --locked -p khaos-adapters -p khaos --test lab -- --ignored
+
 if $long; then
   step "Twenty thousand lives instead of a thousand"
   KHAOS_LIVES=20000 cargo test --locked --release -p khaos-twin --test invariants
 
   step "The lab's job"
-  have mvn maven
-  have javac openjdk-17-jdk-headless
   mvn -B -ntp -f lab/jobs/pom.xml verify
 fi

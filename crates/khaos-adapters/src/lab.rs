@@ -143,7 +143,7 @@ impl Lab {
         };
         let mut lab = Self::configured(config, ports, folder, installed)?;
         let (version, count) = (lab.config.version, lab.config.task_managers);
-        report(&format!("Starting Flink {version}: a JobManager and {count} TaskManagers"));
+        report(&format!("Starting Flink {version}: a JobManager, TaskManagers: {count}"));
         match lab.start().await {
             Ok(()) => Ok(lab),
             Err(LabError::TakenDown) => Err(LabError::TakenDown),

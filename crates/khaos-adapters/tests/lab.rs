@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 use khaos_adapters::lab::{Lab, LabConfig, LabError, PacedJob, Phase, Role, down, status};
 use serde_json::Value;
+use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, sleep_until};
+
+/// Only one lab at a time: three of them would be nine Javas.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn get(lab: &Lab, path: &str) -> Value {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -28,6 +32,7 @@ async fn runs(lab: &mut Lab, id: &str) {
 }
 
 async fn a_lab_survives_its_failures(version: &str, port_base: u16) {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("lab");
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -100,13 +105,14 @@ async fn a_lab_of_flink_1_20_survives_its_failures() {
 #[tokio::test]
 #[ignore = "starts a real Flink: ./test.sh runs it"]
 async fn a_lab_that_does_not_start_says_why() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("lab");
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let cache = std::env::var_os("KHAOS_CACHE").map(PathBuf::from);
     let config = LabConfig {
         port_base: 23_800,
-        // Less than its parts: the TaskManagers refuse it.
+        // No size: the TaskManagers refuse it.
         flink: [("taskmanager.memory.network.max".to_owned(), "many".to_owned())].into(),
         ..LabConfig::new(&folder, cache.unwrap_or(workspace.join("target/lab-cache")))
     };

@@ -245,7 +245,7 @@ impl FolderArgs {
             Ended::Supervised => "The lab is down.".to_owned(),
             Ended::Left(0) => "The lab had ended already; its folder is gone now.".to_owned(),
             Ended::Left(left) => {
-                format!("The lab is down: {left} processes ran that no khaos supervised.")
+                format!("The lab is down: {left} processes ran that no khaos looked after.")
             }
         };
         say(&done)

@@ -87,6 +87,7 @@ fn what_is_missing_is_named() {
 
     let maven = ("mvn", "echo '[ERROR] Could not transfer artifact: no route to host'; exit 1");
     let offline = Machine::with(&[JAVA_17, maven]);
+    std::fs::create_dir_all(offline.path("cache/.unfinished-of-a-killed-khaos/jars")).unwrap();
     let error = offline.refuses(1, offline.up(&ELSEWHERE).args(["--flink", "1.20"]));
     assert!(error.contains("Maven could not get Flink 1.20.5"), "{error}");
     assert!(error.contains("no route to host"), "{error}");
@@ -286,15 +287,23 @@ impl Drop for Up {
     }
 }
 
-fn a_life(version: &str, place: &Place) {
-    let mut up = place.up(&["--flink", version]);
+fn is_all_there(place: &Place, up: &mut Up, version: &str) {
     let told = up.is_up();
     let rest = format!("http://127.0.0.1:{}", place.port_base + 81);
-    assert!(told.contains(&rest) && told.contains("\nJob paced: "), "{told}");
+    assert!(told.contains(&format!("Flink {version} is up: {rest}")), "{told}");
+    assert!(told.contains("\nJob paced: "), "{told}");
     let status = place.status();
     assert_eq!((&status["phase"], &status["rest_url"]), (&"up".into(), &rest.into()));
     assert_eq!(status["supervisor"], up.child.id());
     place.pids();
+}
+
+#[test]
+#[ignore = "starts a real Flink: ./test.sh runs it"]
+fn ctrl_c_leaves_nothing() {
+    let place = Place::new(23_000);
+    let mut up = place.up(&["--flink", "2"]);
+    is_all_there(&place, &mut up, "2.3.0");
     up.signal(Signal::INT);
     let (code, stdout, stderr) = up.ends();
     assert_eq!((code, stdout.as_str()), (Some(0), "The lab is down.\n"), "{stderr}");
@@ -303,14 +312,16 @@ fn a_life(version: &str, place: &Place) {
 
 #[test]
 #[ignore = "starts a real Flink: ./test.sh runs it"]
-fn ctrl_c_leaves_nothing_of_flink_2() {
-    a_life("2", &Place::new(23_000));
-}
-
-#[test]
-#[ignore = "starts a real Flink: ./test.sh runs it"]
-fn ctrl_c_leaves_nothing_of_flink_1_20() {
-    a_life("1.20", &Place::new(23_100));
+fn a_lab_is_taken_down_from_elsewhere() {
+    let place = Place::new(23_100);
+    let mut up = place.up(&["--flink", "1.20"]);
+    is_all_there(&place, &mut up, "1.20.5");
+    let (code, stdout, stderr) = place.run(&["down"]);
+    assert_eq!((code, stdout.as_str()), (Some(0), "The lab is down.\n"), "{stderr}");
+    place.nothing_is_left();
+    let (code, stdout, stderr) = up.ends();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stdout, "The lab was taken down by another khaos.\n");
 }
 
 #[test]
@@ -340,20 +351,6 @@ fn what_a_killed_khaos_left_is_ended_by_the_next() {
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.contains("3 processes"), "{stdout}");
     place.nothing_is_left();
-}
-
-#[test]
-#[ignore = "starts a real Flink: ./test.sh runs it"]
-fn a_lab_is_taken_down_from_elsewhere() {
-    let place = Place::new(23_300);
-    let mut up = place.up(&["--job", "none"]);
-    up.is_up();
-    let (code, stdout, stderr) = place.run(&["down"]);
-    assert_eq!((code, stdout.as_str()), (Some(0), "The lab is down.\n"), "{stderr}");
-    place.nothing_is_left();
-    let (code, stdout, stderr) = up.ends();
-    assert_eq!(code, Some(0), "{stderr}");
-    assert_eq!(stdout, "The lab was taken down by another khaos.\n");
 }
 
 #[test]

@@ -282,13 +282,12 @@ pub(super) fn log_ends_with(log: &Path) -> String {
     if telling.is_empty() {
         telling = lines[lines.len().saturating_sub(2)..].to_vec();
     }
-    // What happened stands first, its root cause last.
-    let (first, last) = match telling.as_slice() {
-        [] => return "nothing".to_owned(),
-        [only] => return short(only),
-        [first, .., last] => (short(first), short(last)),
-    };
-    format!("{first} … {last}")
+    if telling.is_empty() {
+        return "nothing".to_owned();
+    }
+    // What happened stands first, its causes last.
+    telling.drain(1..telling.len().saturating_sub(2).max(1));
+    telling.into_iter().map(short).collect::<Vec<_>>().join(" … ")
 }
 
 fn short(line: &str) -> String {
@@ -374,9 +373,11 @@ mod tests {
             ("a\nb\nc\n", "b … c"),
             (
                 "t ERROR Old - gone\nt INFO x\nt ERROR Task - Cannot start.\n\
-                 java.lang.Exception: no\n\tat a.b\nCaused by: java.net.BindException: in use\n\
+                 java.lang.Exception: no\n\tat a.b\nCaused by: a.BException: port 7\n\tat c.d\n\
+                 Caused by: java.net.BindException: in use\n\
                  \t... 3 more\nt INFO Shutting down\n",
-                "t ERROR Task - Cannot start. … Caused by: java.net.BindException: in use",
+                "t ERROR Task - Cannot start. … Caused by: a.BException: port 7 … \
+                 Caused by: java.net.BindException: in use",
             ),
             (
                 "Error: Could not find or load main class X\n",
