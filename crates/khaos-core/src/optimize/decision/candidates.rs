@@ -106,8 +106,12 @@ impl Candidate {
         }
     }
 
-    /// Whether the objective is kept. Unknown latency breaks no latency objective: there is nothing
-    /// that another interval could be known to do better.
+    /// Whether it can be told if the objective is kept.
+    fn judges(&self, objective: Objective) -> bool {
+        objective != Objective::Latency || self.predicted.latency_upper_ms.is_some()
+    }
+
+    /// Whether the objective is known to be kept.
     fn keeps(&self, objective: Objective, goals: &Goals) -> bool {
         let Goals { objectives, .. } = goals;
         match objective {
@@ -118,7 +122,7 @@ impl Candidate {
                 objectives.visibility.is_none_or(|bound| self.predicted.visibility_s <= bound.get())
             }
             Objective::Latency => objectives.latency.is_none_or(|bound| {
-                self.predicted.latency_upper_ms.is_none_or(|upper| upper <= bound.get())
+                self.predicted.latency_upper_ms.is_some_and(|upper| upper <= bound.get())
             }),
         }
     }
@@ -133,7 +137,9 @@ pub(super) struct Choice<'a> {
 }
 
 pub(super) fn choose<'a>(rated: &'a [Candidate], goals: &Goals) -> Choice<'a> {
-    let mut kept = goals.objectives.set();
+    // An objective that nobody can judge rules no interval out, and is not said to be kept.
+    let (mut kept, unjudged): (Vec<_>, Vec<_>) =
+        goals.objectives.set().into_iter().partition(|&o| rated.iter().all(|c| c.judges(o)));
     let mut given_up = Vec::new();
     let feasible = loop {
         let feasible: Vec<&Candidate> =
@@ -165,6 +171,7 @@ pub(super) fn choose<'a>(rated: &'a [Candidate], goals: &Goals) -> Choice<'a> {
     let broken = given_up.iter().rev().filter(|&&o| !best.keeps(o, goals));
     let others = broken.filter(|&&o| o != Objective::Recovery);
     reasons.extend(others.map(|&objective| Reason::GivenUp { objective }));
+    reasons.extend(unjudged.into_iter().map(|objective| Reason::NotJudged { objective }));
     let as_good = feasible.iter().filter(|_| !recovery_given_up).map(|c| c.interval).collect();
     Choice { best, reasons, as_good }
 }
