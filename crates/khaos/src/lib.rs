@@ -1,15 +1,19 @@
 //! The only place where things are wired, printed and served.
 //!
-//! [`cli`] is what the user can type, [`input`] reads the files that they name. [`demo`] tells the
-//! story of the three phases; [`simulate`] lives a day under each policy and [`score`] judges it;
+//! [`cli`] is what the user can type, [`config`] and [`input`] read the files that they name. [`run`]
+//! follows a real job. [`demo`] tells the story of the three phases; [`simulate`] lives a day under each policy and [`score`] judges it;
 //! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows.
 
 pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod demo;
+mod duration;
 pub mod input;
 pub mod output;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod score;
 pub mod simulate;
 pub mod table;

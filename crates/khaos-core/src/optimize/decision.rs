@@ -10,7 +10,7 @@ mod sentence;
 use khaos_stats::FitError;
 use serde::{Deserialize, Serialize};
 
-use self::candidates::{Candidate, Choice, advise, candidates, choose};
+use self::candidates::{Candidate, Choice, advise, candidates, choose, judged};
 use crate::job::{JobRun, JobStatus};
 use crate::observe::Minute;
 use crate::optimize::models::highest_load;
@@ -117,7 +117,7 @@ pub enum Reason {
         /// The objective.
         objective: Objective,
     },
-    /// Nothing is known of what the interval does to this one: it rules none out, and may be broken.
+    /// Too little is known of what the interval does to this one: it rules none out, and may be broken.
     NotJudged {
         /// The objective.
         objective: Objective,
@@ -220,16 +220,17 @@ pub fn decide(
     goals: &Goals,
     predictors: Option<&Predictors>,
 ) -> Decision {
-    let hold = |reason| Decision {
+    let hold_for = |reasons| Decision {
         at: situation.now,
         verdict: Verdict::Hold,
         from: situation.in_force,
         interval: situation.in_force,
-        reasons: vec![reason],
+        reasons,
         load: None,
         predicted: None,
         advice: None,
     };
+    let hold = |reason| hold_for(vec![reason]);
     let Some(run) = situation.run else { return hold(Reason::JobUnknown) };
     if run.status != JobStatus::Running {
         return hold(Reason::NotRunning);
@@ -258,7 +259,14 @@ pub fn decide(
     let (candidates, floor) = candidates(goals, run.checkpointing.interval, duration_s);
     let rated: Vec<Candidate> =
         candidates.iter().map(|&ci| Candidate::rate(ci, duration_s, &load, predictors)).collect();
-    let Choice { best, mut reasons, as_good } = choose(&rated, goals);
+    let (judged, unjudged) = judged(&rated, goals, predictors.earned);
+    let unjudged = unjudged.into_iter().map(|objective| Reason::NotJudged { objective });
+    if judged.is_empty() && unjudged.len() > 0 {
+        // Every interval would be as good as any other, for want of knowing.
+        return hold_for(unjudged.collect());
+    }
+    let Choice { best, mut reasons, as_good } = choose(&rated, goals, judged);
+    reasons.extend(unjudged);
     reasons.extend(floor.filter(|_| best.interval == rated[0].interval));
 
     // A small increase waits, unless what it would wait in is worse than small.
@@ -271,8 +279,7 @@ pub fn decide(
         reasons.insert(0, Reason::DeadBand { better: best.interval });
     }
     let chosen = wait.unwrap_or(best);
-    // What capacity would help is not for a guessed capacity to say.
-    let cannot = reasons.contains(&Reason::ShortestRecovery) && predictors.earned;
+    let cannot = reasons.contains(&Reason::ShortestRecovery);
     let decision = Decision {
         at: situation.now,
         verdict: if chosen.interval == situation.in_force {

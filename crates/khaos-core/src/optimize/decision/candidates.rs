@@ -106,11 +106,6 @@ impl Candidate {
         }
     }
 
-    /// Whether it can be told if the objective is kept.
-    fn judges(&self, objective: Objective) -> bool {
-        objective != Objective::Latency || self.predicted.latency_upper_ms.is_some()
-    }
-
     /// Whether the objective is known to be kept.
     fn keeps(&self, objective: Objective, goals: &Goals) -> bool {
         let Goals { objectives, .. } = goals;
@@ -136,10 +131,27 @@ pub(super) struct Choice<'a> {
     pub(super) as_good: Vec<CheckpointInterval>,
 }
 
-pub(super) fn choose<'a>(rated: &'a [Candidate], goals: &Goals) -> Choice<'a> {
-    // An objective that nobody can judge rules no interval out, and is not said to be kept.
-    let (mut kept, unjudged): (Vec<_>, Vec<_>) =
-        goals.objectives.set().into_iter().partition(|&o| rated.iter().all(|c| c.judges(o)));
+/// The objectives that are set: those that can be judged, and those that cannot. Latency cannot
+/// without a model of it; recovery cannot where priors alone are sure of no interval: that is no
+/// finding about the job, and the interval that they would call the fastest is noise.
+pub(super) fn judged(
+    rated: &[Candidate],
+    goals: &Goals,
+    earned: bool,
+) -> (Vec<Objective>, Vec<Objective>) {
+    goals.objectives.set().into_iter().partition(|&objective| match objective {
+        Objective::Recovery => earned || rated.iter().any(|c| c.keeps(objective, goals)),
+        Objective::Visibility => true,
+        Objective::Latency => rated.iter().all(|c| c.predicted.latency_upper_ms.is_some()),
+    })
+}
+
+/// Chooses by the objectives to be `kept`, most important first.
+pub(super) fn choose<'a>(
+    rated: &'a [Candidate],
+    goals: &Goals,
+    mut kept: Vec<Objective>,
+) -> Choice<'a> {
     let mut given_up = Vec::new();
     let feasible = loop {
         let feasible: Vec<&Candidate> =
@@ -171,7 +183,6 @@ pub(super) fn choose<'a>(rated: &'a [Candidate], goals: &Goals) -> Choice<'a> {
     let broken = given_up.iter().rev().filter(|&&o| !best.keeps(o, goals));
     let others = broken.filter(|&&o| o != Objective::Recovery);
     reasons.extend(others.map(|&objective| Reason::GivenUp { objective }));
-    reasons.extend(unjudged.into_iter().map(|objective| Reason::NotJudged { objective }));
     let as_good = feasible.iter().filter(|_| !recovery_given_up).map(|c| c.interval).collect();
     Choice { best, reasons, as_good }
 }

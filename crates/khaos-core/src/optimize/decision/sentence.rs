@@ -1,6 +1,7 @@
 //! Decisions in words.
 
 use super::{Advice, Decision, Reason, Verdict};
+use crate::optimize::Objective;
 
 impl Decision {
     /// The decision in one sentence.
@@ -49,6 +50,11 @@ impl std::fmt::Display for Reason {
                 write!(f, "the largest that keeps {}", names.join(" and "))
             }
             Self::GivenUp { objective } => write!(f, "{objective} cannot be kept beside that"),
+            Self::NotJudged { objective: Objective::Recovery } => write!(
+                f,
+                "recovery is not judged: no trial of this job was run, and what is usual for jobs \
+                 makes no interval sure to keep it"
+            ),
             Self::NotJudged { objective } => {
                 write!(f, "{objective} is not judged, for no trial has measured it")
             }

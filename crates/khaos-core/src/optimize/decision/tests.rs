@@ -235,7 +235,21 @@ fn without_trials_it_only_recommends_and_says_so() {
     });
     assert!(kept.is_none_or(|kept| !kept.contains(&Objective::Latency)));
     assert!(decision.sentence().contains("no trial of this job was run"));
+}
+
+#[test]
+fn what_priors_cannot_tell_is_not_told() {
+    // By the priors D_0 alone takes about 84 s at 75 %: 60 s are neither kept nor known to be broken.
+    let decision = decided_by(&USUAL, None);
+    assert_eq!((decision.verdict, decision.interval), (Verdict::Hold, secs(60)));
+    let not_judged = [Objective::Recovery, Objective::Latency];
+    assert_eq!(decision.reasons, not_judged.map(|objective| Reason::NotJudged { objective }));
     assert_eq!(decision.advice, None, "a guessed capacity gives no advice");
+    // Visibility needs no trial.
+    let visible = decided_by(&Case { visibility: Some(12.0), ..USUAL }, None);
+    assert_eq!((visible.verdict, visible.interval), (Verdict::Recommend, secs(12)));
+    let recovery = Reason::NotJudged { objective: Objective::Recovery };
+    assert!(visible.reasons.contains(&recovery), "{}", visible.sentence());
 }
 
 #[test]
@@ -261,7 +275,7 @@ fn without_trials_what_is_missing_holds_all_the_more() {
     };
     let goals = Goals {
         objectives: Objectives::recovery_and_latency(
-            Seconds::new(150.0).unwrap(),
+            Seconds::new(600.0).unwrap(),
             Millis::new(1_000.0).unwrap(),
         ),
         bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
