@@ -70,7 +70,7 @@ impl Act {
             // The interval in force is driven too: left to itself the engine waits from the end of a
             // checkpoint, not from its trigger.
             Verdict::Keep => !self.engaged().contains(job),
-            Verdict::Hold => false,
+            Verdict::Recommend | Verdict::Hold => false,
         };
         let last = self.store.latest(job, Kind::Outcome).await?;
         let in_force = last.as_deref().and_then(Record::outcome).map(|outcome| outcome.to);

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use khaos_core::job::JobKey;
 use khaos_core::observe::Minute;
-use khaos_core::optimize::{Effect, Goals, Predictors, Situation, decide, fit_models};
+use khaos_core::optimize::{
+    Decision, Effect, Goals, Predictors, Reason, Situation, decide, fit_models,
+};
 use khaos_core::profile::Trial;
 use khaos_core::record::{Fact, Kind, Record, RecordId};
 use khaos_core::units::Span;
@@ -18,6 +20,9 @@ use crate::profile::complete;
 
 /// Minutes that a decision looks back: enough to calibrate its forecast.
 const LOOK_BACK_S: f64 = 240.0 * 60.0;
+/// Where no trial was run it looks back a day instead: the load's height, to which the priors are
+/// scaled, comes once a day.
+const LOOK_BACK_WITHOUT_TRIALS_S: f64 = 86_400.0;
 
 /// Models made ready to predict, and which.
 #[derive(Clone)]
@@ -69,19 +74,32 @@ impl Optimize {
 
     /// Decides, once for every minute that was observed.
     pub async fn decide(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        self.conclude(job, true).await
+    }
+
+    /// As [`Self::decide`], for a job that nobody may drive: the engine's own interval is in force,
+    /// and what is decided stays a recommendation.
+    pub async fn recommend(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        self.conclude(job, false).await
+    }
+
+    async fn conclude(&self, job: &JobKey, drives: bool) -> Result<(), ReconcileError> {
         let now = self.clock.now();
         let Some(minute) = self.store.latest(job, Kind::Minute).await? else { return Ok(()) };
         if self.store.children(minute.id()).await?.iter().any(|r| r.decision().is_some()) {
             return Ok(());
         }
-        let span = Span { from: now.plus_secs(-LOOK_BACK_S), to: now.plus_millis(1) };
-        let records = self.store.range(job, Kind::Minute, span).await?;
-        let minutes: Vec<&Minute> = records.iter().filter_map(|record| record.minute()).collect();
         let models = self.store.latest(job, Kind::Models).await?;
         let predictors =
             models.as_deref().map(|record| self.predictors(record)).transpose()?.flatten();
+        let look_back_s =
+            if predictors.is_some() { LOOK_BACK_S } else { LOOK_BACK_WITHOUT_TRIALS_S };
+        let span = Span { from: now.plus_secs(-look_back_s), to: now.plus_millis(1) };
+        let records = self.store.range(job, Kind::Minute, span).await?;
+        let minutes: Vec<&Minute> = records.iter().filter_map(|record| record.minute()).collect();
         let run = self.jobs.describe(job).await.ok();
-        let last = self.store.latest(job, Kind::Outcome).await?;
+        // What an earlier life put into force is in force no more when nobody drives.
+        let last = if drives { self.store.latest(job, Kind::Outcome).await? } else { None };
         let last = last.as_deref().and_then(Record::outcome);
         let in_force = match (last, &run) {
             (Some(outcome), _) => outcome.to,
@@ -101,6 +119,8 @@ impl Optimize {
             rolled_back_at: rolled_back.map(|outcome| outcome.at),
         };
         let decision = decide(&situation, &self.goals, predictors.as_deref());
+        let decision =
+            if drives { decision } else { Decision::only_recommended(decision, Reason::NotAsked) };
         let parents = [Some(&minute), models.as_ref()].into_iter().flatten();
         let parents = parents.map(|record| record.id().clone()).collect();
         self.store.append(Record::new(job, now, parents, Fact::Decision(decision))).await?;

@@ -1,4 +1,4 @@
-//! The loop: every minute, observe, decide, act.
+//! The loop: every minute, observe, decide, act, as far as the mode allows.
 
 use khaos_core::job::JobKey;
 use khaos_core::units::Timestamp;
@@ -9,6 +9,17 @@ use crate::clock::Clock;
 use crate::observe::{GRACE_MS, Observe};
 use crate::optimize::Optimize;
 
+/// How far the loop goes. What a mode must not do, it has not got the hands for.
+#[derive(Debug, Clone)]
+pub enum Mode {
+    /// Records minutes, decides nothing.
+    Observe,
+    /// Decides, stores and explains, never acts.
+    Recommend(Optimize),
+    /// Acts on decisions that rest on trials; recommends where there are none.
+    Auto(Optimize, Act),
+}
+
 /// Keeps one job inside its objectives.
 #[derive(Debug, Clone)]
 pub struct Tuner {
@@ -16,10 +27,8 @@ pub struct Tuner {
     pub clock: Clock,
     /// Follows the job.
     pub observe: Observe,
-    /// Decides.
-    pub optimize: Optimize,
-    /// Acts.
-    pub act: Act,
+    /// Whether it decides and acts.
+    pub mode: Mode,
 }
 
 impl Tuner {
@@ -46,7 +55,13 @@ impl Tuner {
 
     async fn minute(&self, job: &JobKey) -> Result<(), ReconcileError> {
         self.observe.minutes(job).await?;
-        self.optimize.decide(job).await?;
-        self.act.reconcile(job).await
+        match &self.mode {
+            Mode::Observe => Ok(()),
+            Mode::Recommend(optimize) => optimize.recommend(job).await,
+            Mode::Auto(optimize, act) => {
+                optimize.decide(job).await?;
+                act.reconcile(job).await
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The invariants of DESIGN over a thousand random worlds, loads, outages and deaths.
 #![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use khaos_control::core::job::{
     CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, TriggerId,
 };
 use khaos_control::core::optimize::{
-    Decision, Goals, Objectives, RecoveryParameters, Verdict, fit_models,
+    Decision, Goals, Objective, Objectives, Reason, RecoveryParameters, Verdict, fit_models,
 };
 use khaos_control::core::profile::{IntervalBounds, Recovery, Trial};
 use khaos_control::core::record::{Fact, Record};
@@ -21,7 +22,7 @@ use khaos_control::core::units::{CheckpointInterval, EventRate, Millis, Seconds,
 use khaos_control::observe::Observe;
 use khaos_control::optimize::Optimize;
 use khaos_control::ports::{Checkpoints, Jobs, Metrics, PortError, Store, TriggerOutcome};
-use khaos_control::tuner::Tuner;
+use khaos_control::tuner::{Mode, Tuner};
 use khaos_twin::{MemoryStore, Truth, Twin, TwinConfig, Workload, World};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -167,15 +168,20 @@ impl Life {
 
     /// Lives it: tuned until Khaos dies, then alone.
     fn live(&self) -> Lived {
+        self.live_with(Some(self.models()))
+    }
+
+    /// Lives it with what was learnt before.
+    fn live_with(&self, models: Option<Fact>) -> Lived {
         tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .unwrap()
-            .block_on(self.lived())
+            .block_on(self.lived(models))
     }
 
-    async fn lived(&self) -> Lived {
+    async fn lived(&self, models: Option<Fact>) -> Lived {
         let clock = Clock::anchored(START);
         let job = JobKey("any".into());
         let fallback = self.bounds().max();
@@ -207,12 +213,15 @@ impl Life {
             checkpoints_per_hour: None,
         };
         let store = Arc::new(MemoryStore::default());
-        store.append(Record::new(&job, START, vec![], self.models())).await.unwrap();
+        if let Some(models) = models {
+            store.append(Record::new(&job, START, vec![], models)).await.unwrap();
+        }
         let polite = Arc::new(Polite {
             twin: twin.clone(),
             clock,
             silence: self.silence,
             outstanding: Mutex::default(),
+            triggered: AtomicU32::default(),
         });
         let end = START.plus_secs(self.death);
         for until in [START.plus_secs(self.restart_at).min(end), end] {
@@ -227,8 +236,10 @@ impl Life {
                     checkpoints: polite.clone(),
                     store: store.clone(),
                 },
-                optimize: Optimize::new(clock, polite.clone(), store.clone(), goals.clone()),
-                act: Act::new(clock, polite.clone(), driver, store.clone(), goals.clone()),
+                mode: Mode::Auto(
+                    Optimize::new(clock, polite.clone(), store.clone(), goals.clone()),
+                    Act::new(clock, polite.clone(), driver, store.clone(), goals.clone()),
+                ),
             };
             tuner.tune(&job, until).await.unwrap();
             // Dropping the tuner is its death: nothing is told to anyone, and a trigger of its may
@@ -237,7 +248,8 @@ impl Life {
             polite.outstanding.lock().unwrap().take();
         }
         clock.sleep_until(START.plus_secs(MINUTES as f64 * 60.0 + 400.0)).await;
-        Lived { truth: twin.truth(), records: store.all(), until: clock.now() }
+        let triggered = polite.triggered.load(Ordering::Relaxed);
+        Lived { truth: twin.truth(), records: store.all(), until: clock.now(), triggered }
     }
 }
 
@@ -248,6 +260,7 @@ struct Polite {
     clock: Clock,
     silence: (f64, f64),
     outstanding: Mutex<Option<TriggerId>>,
+    triggered: AtomicU32,
 }
 
 impl Polite {
@@ -294,6 +307,7 @@ impl Checkpoints for Polite {
     }
 
     async fn trigger(&self, job: &EngineJobId, id: &TriggerId) -> Result<(), PortError> {
+        self.triggered.fetch_add(1, Ordering::Relaxed);
         let before = self.outstanding.lock().unwrap().replace(id.clone());
         if let Some(before) = before {
             let outcome = self.twin.outcome(job, &before).await;
@@ -319,6 +333,7 @@ struct Lived {
     truth: Truth,
     records: Vec<Arc<Record>>,
     until: Timestamp,
+    triggered: u32,
 }
 
 impl Lived {
@@ -369,7 +384,11 @@ impl Lived {
             let interval = decision.interval;
             assert!((bounds.min()..=bounds.max()).contains(&interval), "{}", decision.sentence());
             assert!(!decision.reasons.is_empty());
-            assert_eq!(decision.verdict == Verdict::Change, decision.from != interval);
+            match decision.verdict {
+                Verdict::Change => assert_ne!(decision.from, interval),
+                Verdict::Keep | Verdict::Hold => assert_eq!(decision.from, interval),
+                Verdict::Recommend => {}
+            }
         }
         for record in &self.records {
             assert_eq!(record.verify(), Ok(()));
@@ -426,6 +445,42 @@ fn invariants_hold_in_a_thousand_lives() {
         })
         .unwrap_or_else(|error| panic!("{error}"));
     assert!(changes.get() > 1_000, "lives in which nothing is decided prove nothing");
+}
+
+/// Without trials nothing is earned: whatever happens, nothing is driven, but all is told.
+#[test]
+fn without_models_nothing_is_ever_driven() {
+    let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let recommendations = std::cell::Cell::new(0);
+    TestRunner::new_with_rng(config, rng)
+        .run(&lives(), |life| {
+            // Three times as long: a recommendation waits until forecasts are calibrated.
+            let length = 3.0 * MINUTES as f64 * 60.0;
+            let life = Life { loads: life.loads.repeat(3), death: length, ..life };
+            let lived = life.live_with(None);
+            assert_eq!(lived.triggered, 0);
+            assert!(lived.records.iter().all(|record| record.outcome().is_none()));
+            lived.decisions_are_sound(&life);
+            for decision in lived.decisions() {
+                let sentence = decision.sentence();
+                assert!(
+                    matches!(decision.verdict, Verdict::Recommend | Verdict::Hold),
+                    "{sentence}"
+                );
+                let recommends = decision.verdict == Verdict::Recommend;
+                let says = |r: &Reason| matches!(r, Reason::NoTrials { .. });
+                assert_eq!(decision.reasons.iter().any(says), recommends, "{sentence}");
+                // Nobody has measured latency, so nobody says that it is kept.
+                let latency = Reason::NotJudged { objective: Objective::Latency };
+                assert!(!recommends || decision.reasons.contains(&latency), "{sentence}");
+            }
+            let recommended = lived.decisions().filter(|d| d.verdict == Verdict::Recommend);
+            recommendations.set(recommendations.get() + recommended.count());
+            Ok(())
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert!(recommendations.get() > 1_000, "lives without recommendations prove nothing");
 }
 
 #[test]

@@ -10,11 +10,12 @@ use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use serde_json::json;
 
 use crate::drive::DriveArgs;
+use crate::duration::{interval, millis, seconds};
 use crate::input::BadInput;
 use crate::lab::LabCommand;
 use crate::output::say;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
-use crate::{demo, input, table};
+use crate::{demo, input, run, table};
 
 /// Keeps stream-processing jobs inside their recovery and latency objectives by choosing, all the
 /// time, how often they checkpoint.
@@ -36,6 +37,11 @@ enum Command {
     /// A real Flink on this machine, to try things on: needs Java 17 and, once, Maven.
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Follow a job for as long as it lives: observe, recommend, or keep it in its objectives.
+    ///
+    /// Every decision that says something new is one line on standard output, logs go to standard
+    /// error. Ctrl-C ends it and leaves the job at its own interval; what was learnt is in the store.
+    Run(RunArgs),
 }
 
 #[derive(Debug, Args)]
@@ -92,31 +98,14 @@ struct SimulateArgs {
     json: bool,
 }
 
-pub(crate) fn duration(text: &str) -> Result<f64, String> {
-    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
-    units
-        .iter()
-        .find_map(|(unit, seconds)| {
-            let number: f64 = text.strip_suffix(unit)?.parse().ok()?;
-            (number.is_finite() && number > 0.0).then_some(number * seconds)
-        })
-        .ok_or_else(|| format!("'{text}' is no length of time: use for example 500ms, 30s or 4m"))
-}
-
-pub(crate) fn seconds(text: &str) -> Result<Seconds, String> {
-    Seconds::new(duration(text)?).map_err(|error| error.to_string())
-}
-
-fn millis(text: &str) -> Result<Millis, String> {
-    Millis::new(duration(text)? * 1_000.0).map_err(|error| error.to_string())
-}
-
-pub(crate) fn interval(text: &str) -> Result<CheckpointInterval, String> {
-    let seconds = duration(text)?;
-    if seconds.fract() > 1e-9 || seconds > f64::from(u32::MAX) {
-        return Err(format!("'{text}' is no interval: intervals are whole seconds"));
-    }
-    CheckpointInterval::from_secs(seconds as u32).map_err(|error| error.to_string())
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// What to follow, and what for (TOML; docs/khaos.toml explains every key).
+    #[arg(long, default_value = "khaos.toml")]
+    config: PathBuf,
+    /// JSON lines on standard output: every record (minute, decision, outcome) as it is stored.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Cli {
@@ -127,6 +116,7 @@ impl Cli {
             Command::Simulate(args) => args.run()?,
             Command::Drive(args) => args.run()?,
             Command::Lab(command) => command.run()?,
+            Command::Run(args) => run::run(&args.config, args.json)?,
         }
         Ok(ExitCode::SUCCESS)
     }

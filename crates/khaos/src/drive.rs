@@ -26,10 +26,10 @@ pub struct DriveArgs {
     /// The job: its name, or Flink's id of it.
     job: String,
     /// The interval, whole seconds; not above the job's own.
-    #[arg(long, value_parser = crate::cli::interval)]
+    #[arg(long, value_parser = crate::duration::interval)]
     interval: CheckpointInterval,
     /// How long; until Ctrl-C when not given.
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::cli::seconds)]
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::duration::seconds)]
     length: Option<Seconds>,
     /// Flink's REST API: the address of the JobManager's web interface.
     #[arg(long, default_value = "http://127.0.0.1:8081")]

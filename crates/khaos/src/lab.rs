@@ -12,7 +12,7 @@ use khaos_adapters::lab::{
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::duration;
+use crate::duration::duration;
 use crate::input::BadInput;
 use crate::output::say;
 use crate::progress::Steps;

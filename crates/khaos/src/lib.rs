@@ -1,19 +1,23 @@
 //! The only place where things are wired, printed and served.
 //!
-//! [`cli`] is what the user can type, [`input`] reads the files that they name. [`demo`] tells the
-//! story of the three phases; [`simulate`] lives a day under each policy and [`score`] judges it;
-//! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows. [`lab`]
-//! starts a real Flink, [`drive`] drives a real job by hand, in real time ([`mod@clock`]).
+//! [`cli`] is what the user can type, [`config`] and [`input`] read the files that they name. [`run`]
+//! follows a real job, [`drive`] drives one by hand, both in real time ([`mod@clock`]); [`lab`] starts
+//! a real Flink. [`demo`] tells the story of the three phases; [`simulate`] lives a day under each
+//! policy and [`score`] judges it; [`report`] draws a day from its records, [`mod@table`] prints what
+//! is printed in rows.
 
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod demo;
 pub mod drive;
+mod duration;
 pub mod input;
 pub mod lab;
 pub mod output;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod score;
 pub mod simulate;
 pub mod table;

@@ -10,14 +10,15 @@ mod sentence;
 use khaos_stats::FitError;
 use serde::{Deserialize, Serialize};
 
-use self::candidates::{Candidate, Choice, advise, candidates, choose};
+use self::candidates::{Candidate, Choice, advise, candidates, choose, judged};
 use crate::job::{JobRun, JobStatus};
 use crate::observe::Minute;
+use crate::optimize::models::highest_load;
 use crate::optimize::{
     Goals, LatencyModel, LatencyPredictor, LoadForecast, Models, Objective, RecoveryPredictor,
     forecast_load,
 };
-use crate::units::{CheckpointInterval, Seconds, Timestamp};
+use crate::units::{CheckpointInterval, EventRate, Seconds, Timestamp};
 
 /// Minutes ahead that a driven interval has to suit: until the next decision, and one missed.
 pub const HORIZON_MIN: u32 = 2;
@@ -37,6 +38,8 @@ pub struct Predictors {
     latency: Option<LatencyPredictor>,
     /// As the trials measured it, for jobs whose checkpoints are too rare to have seen one lately.
     checkpoint_duration: Option<Seconds>,
+    /// Whether trials stand behind them.
+    earned: bool,
 }
 
 impl Predictors {
@@ -46,6 +49,7 @@ impl Predictors {
             recovery: models.recovery.predictor()?,
             latency: models.latency.as_ref().map(LatencyModel::predictor).transpose()?,
             checkpoint_duration: models.checkpoint_duration,
+            earned: models.earned(),
         })
     }
 }
@@ -59,7 +63,8 @@ pub struct Situation<'a> {
     pub run: Option<&'a JobRun>,
     /// The interval in force.
     pub in_force: CheckpointInterval,
-    /// Recent minutes, oldest first.
+    /// Recent minutes, oldest first; where no trial was run, enough of them to have seen the load at
+    /// its highest.
     pub minutes: &'a [&'a Minute],
     /// When the interval last changed.
     pub changed_at: Option<Timestamp>,
@@ -75,6 +80,9 @@ pub enum Verdict {
     Change,
     /// The interval in force is the right one.
     Keep,
+    /// This interval would be the right one, but it is not for Khaos to put it into force: nothing is
+    /// changed, and nothing is driven that was not.
+    Recommend,
     /// Not judged: something that has to be known is not, or now is not the time.
     Hold,
 }
@@ -83,14 +91,16 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
-    /// There are no models of this job yet.
-    NoModels,
     /// The engine could not be asked.
     JobUnknown,
     /// Some vertex does not run.
     NotRunning,
     /// The arrival rate has not been read for too long.
     LoadUnknown,
+    /// No trial of the job was run, and its load has not been known for long enough to say how well
+    /// it can be forecast: a guess about the job on top of a guess about its load is no
+    /// recommendation.
+    TooFewMinutes,
     /// No checkpoint has completed, neither lately nor in a trial: how long one takes is not known.
     DurationUnknown,
     /// Checkpoints fail and none completes.
@@ -107,6 +117,19 @@ pub enum Reason {
         /// The objective.
         objective: Objective,
     },
+    /// Too little is known of what the interval does to this one: it rules none out, and may be broken.
+    NotJudged {
+        /// The objective.
+        objective: Objective,
+    },
+    /// No trial of the job was run: recovery is judged by priors, which is enough to recommend an
+    /// interval, but not to put it into force.
+    NoTrials {
+        /// The highest load seen: what the priors are scaled to.
+        highest: EventRate,
+    },
+    /// The user wants recommendations, not actions.
+    NotAsked,
     /// No interval keeps the recovery objective: this one has the shortest recovery.
     ShortestRecovery,
     /// A better interval is larger by too little to move.
@@ -162,11 +185,11 @@ pub enum Advice {
 pub struct Decision {
     /// When it was taken.
     pub at: Timestamp,
-    /// Change, keep or hold.
+    /// Change, keep, recommend or hold.
     pub verdict: Verdict,
     /// The interval in force before.
     pub from: CheckpointInterval,
-    /// The interval that should be in force after.
+    /// The interval that should be in force after, or that is recommended.
     pub interval: CheckpointInterval,
     /// Why, most important first.
     pub reasons: Vec<Reason>,
@@ -178,22 +201,36 @@ pub struct Decision {
     pub advice: Option<Advice>,
 }
 
-/// Decides. A pure function: the same facts give the same decision.
+impl Decision {
+    /// The same decision where it may not be acted on, and why not. A hold stays a hold.
+    #[must_use]
+    pub fn only_recommended(mut self, why: Reason) -> Self {
+        if matches!(self.verdict, Verdict::Change | Verdict::Keep) {
+            self.verdict = Verdict::Recommend;
+            self.reasons.push(why);
+        }
+        self
+    }
+}
+
+/// Decides. A pure function: the same facts give the same decision. Without `predictors` it rests on
+/// priors and the minutes, and only recommends.
 pub fn decide(
     situation: &Situation<'_>,
     goals: &Goals,
     predictors: Option<&Predictors>,
 ) -> Decision {
-    let hold = |reason| Decision {
+    let hold_for = |reasons| Decision {
         at: situation.now,
         verdict: Verdict::Hold,
         from: situation.in_force,
         interval: situation.in_force,
-        reasons: vec![reason],
+        reasons,
         load: None,
         predicted: None,
         advice: None,
     };
+    let hold = |reason| hold_for(vec![reason]);
     let Some(run) = situation.run else { return hold(Reason::JobUnknown) };
     if run.status != JobStatus::Running {
         return hold(Reason::NotRunning);
@@ -205,9 +242,14 @@ pub fn decide(
     if situation.rolled_back_at.is_some_and(|at| within(at, AFTER_ROLLBACK_S)) {
         return hold(Reason::RolledBack);
     }
-    let Some(predictors) = predictors else { return hold(Reason::NoModels) };
-    let Some(load) = forecast_load(situation.minutes, situation.now, HORIZON_MIN) else {
+    let load = forecast_load(situation.minutes, situation.now, HORIZON_MIN);
+    let (Some(load), Some(highest)) = (load, highest_load(situation.minutes)) else {
         return hold(Reason::LoadUnknown);
+    };
+    let of_priors = || Predictors::of(&Models::of_priors(situation.minutes)?).ok();
+    let guessed = if predictors.is_none() && load.calibrated { of_priors() } else { None };
+    let Some(predictors) = predictors.or(guessed.as_ref()) else {
+        return hold(Reason::TooFewMinutes);
     };
 
     let recently = checkpoint_duration_s(situation.minutes);
@@ -217,7 +259,14 @@ pub fn decide(
     let (candidates, floor) = candidates(goals, run.checkpointing.interval, duration_s);
     let rated: Vec<Candidate> =
         candidates.iter().map(|&ci| Candidate::rate(ci, duration_s, &load, predictors)).collect();
-    let Choice { best, mut reasons, as_good } = choose(&rated, goals);
+    let (judged, unjudged) = judged(&rated, goals, predictors.earned);
+    let unjudged = unjudged.into_iter().map(|objective| Reason::NotJudged { objective });
+    if judged.is_empty() && unjudged.len() > 0 {
+        // Every interval would be as good as any other, for want of knowing.
+        return hold_for(unjudged.collect());
+    }
+    let Choice { best, mut reasons, as_good } = choose(&rated, goals, judged);
+    reasons.extend(unjudged);
     reasons.extend(floor.filter(|_| best.interval == rated[0].interval));
 
     // A small increase waits, unless what it would wait in is worse than small.
@@ -231,7 +280,7 @@ pub fn decide(
     }
     let chosen = wait.unwrap_or(best);
     let cannot = reasons.contains(&Reason::ShortestRecovery);
-    Decision {
+    let decision = Decision {
         at: situation.now,
         verdict: if chosen.interval == situation.in_force {
             Verdict::Keep
@@ -248,6 +297,11 @@ pub fn decide(
         reasons,
         load: Some(load),
         predicted: Some(chosen.predicted),
+    };
+    if predictors.earned {
+        decision
+    } else {
+        decision.only_recommended(Reason::NoTrials { highest })
     }
 }
 

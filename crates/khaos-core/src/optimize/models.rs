@@ -4,9 +4,10 @@ use khaos_stats::FitError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::observe::Minute;
 use crate::optimize::{LatencyModel, RecoveryModel};
 use crate::profile::{Recovery, Trial};
-use crate::units::Seconds;
+use crate::units::{EventRate, Seconds};
 
 /// Trials with a measured recovery below which there is no model.
 const FEWEST: usize = 2;
@@ -18,8 +19,39 @@ pub struct Models {
     pub recovery: RecoveryModel,
     /// Latency; `None` when the trials did not measure it.
     pub latency: Option<LatencyModel>,
-    /// The longest p99 of checkpoint durations in a trial; `None` when none was measured.
+    /// The longest p99 of checkpoint durations in a trial, or in a minute where there was none;
+    /// `None` when none was measured.
     pub checkpoint_duration: Option<Seconds>,
+}
+
+impl Models {
+    /// Whether they rest on trials of this very job rather than on priors alone.
+    pub fn earned(&self) -> bool {
+        self.recovery.trials > 0
+    }
+
+    /// What can be said of a job of which no trial was run: priors, scaled to the highest arrival
+    /// rate within `minutes`, and its own checkpoint statistics. Nothing is said of latency: what
+    /// one interval does to it says nothing about another. `None` when no arrival rate is known.
+    pub fn of_priors(minutes: &[&Minute]) -> Option<Self> {
+        let highest = highest_load(minutes)?;
+        let durations = minutes.iter().filter_map(|m| m.checkpoint_duration.known());
+        Some(Self {
+            recovery: RecoveryModel::of_priors(highest).ok()?,
+            latency: None,
+            checkpoint_duration: longest(durations),
+        })
+    }
+}
+
+/// The highest arrival rate within `minutes`; `None` when none is known.
+pub(super) fn highest_load(minutes: &[&Minute]) -> Option<EventRate> {
+    let known = minutes.iter().filter_map(|m| m.arrival.known());
+    known.reduce(|a, b| if a < b { b } else { a })
+}
+
+fn longest(durations: impl Iterator<Item = Seconds>) -> Option<Seconds> {
+    durations.reduce(|a, b| if a < b { b } else { a })
 }
 
 /// Why there are no models.
@@ -64,6 +96,6 @@ pub fn fit_models(trials: &[&Trial]) -> Result<Models, NoModels> {
     Ok(Models {
         recovery: RecoveryModel::fit(&usable)?,
         latency: LatencyModel::fit(&usable)?,
-        checkpoint_duration: durations.reduce(|a, b| if a < b { b } else { a }),
+        checkpoint_duration: longest(durations),
     })
 }

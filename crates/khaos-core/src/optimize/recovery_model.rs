@@ -97,7 +97,7 @@ impl RecoveryParameters {
 pub struct RecoveryModel {
     /// The most probable parameters.
     pub parameters: RecoveryParameters,
-    /// Trials that it was fitted to.
+    /// Trials that it was fitted to; none where it is made of priors alone.
     pub trials: u32,
     /// Spread of the residuals relative to the expected, at least 1.
     pub dispersion: f64,
@@ -114,7 +114,17 @@ impl RecoveryModel {
     /// Weak priors, of the paper's cluster: ln D_0 ~ N(ln 60, 0.5), D_r about 0.4·D_0,
     /// ln(μ/λ_max) ~ N(ln 1.45, 0.3), k ~ N(1, 1).
     pub fn fit(trials: &[&Trial]) -> Result<Self, FitError> {
-        let top = trials.iter().map(|t| t.load.get()).fold(1.0, f64::max);
+        Self::posterior(trials.iter().map(|t| t.load.get()).fold(1.0, f64::max), trials)
+    }
+
+    /// The model of a job of which no trial was run: the priors of [`Self::fit`], scaled to the
+    /// `highest` load that it was seen to have.
+    pub fn of_priors(highest: EventRate) -> Result<Self, FitError> {
+        Self::posterior(highest.get().max(1.0), &[])
+    }
+
+    /// Priors at the highest load `top` (events/s), and what `trials` add to them.
+    fn posterior(top: f64, trials: &[&Trial]) -> Result<Self, FitError> {
         let start = [24_f64.ln(), 36_f64.ln(), (1.45 * top).ln(), 1.0];
         let posterior = fit(&start, |at| {
             let parameters = RecoveryParameters::from_fit_space(at);
@@ -337,6 +347,21 @@ mod tests {
         assert!(upper(0.75) > upper(0.5));
         assert_eq!(predictor.upper(0.75, 30.0, 0.0, 40_000.0), None);
         assert_eq!(predictor, model.predictor().unwrap(), "the same model, the same bounds");
+    }
+
+    #[test]
+    fn priors_alone_are_the_paper_s_usual_job_and_wide() {
+        let model = RecoveryModel::of_priors(EventRate::new(10_000.0).unwrap()).unwrap();
+        assert_eq!(model.trials, 0);
+        let found = model.parameters;
+        assert!((found.floor_s() - 60.0).abs() < 1e-6, "{found:?}");
+        assert!((found.dead_time_s - 24.0).abs() < 1e-6, "{found:?}");
+        assert!((found.capacity_eps - 14_500.0).abs() < 1e-3, "{found:?}");
+        assert!((found.checkpoint_cost_s - 1.0).abs() < 1e-6, "{found:?}");
+        // With nothing arriving R = D_0 ~ exp(N(ln 60, 0.5)): its upper quartile is
+        // 60·exp(0.674·0.5) = 84 s, give or take what 128 draws do.
+        let upper = model.predictor().unwrap().upper(0.75, 30.0, 0.0, 0.0).unwrap();
+        assert!((75.0..95.0).contains(&upper), "{upper}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use khaos_control::clock::Clock;
 use khaos_control::observe::Observe;
 use khaos_control::optimize::Optimize;
 use khaos_control::ports::{Actuator, Jobs, Metrics, Store};
-use khaos_control::tuner::Tuner;
+use khaos_control::tuner::{Mode, Tuner};
 use khaos_core::job::{CheckpointSettings, JobKey};
 use khaos_core::observe::Baseline;
 use khaos_core::optimize::Effect;
@@ -114,8 +114,10 @@ pub(super) fn live(
                         checkpoints: twin.clone(),
                         store: store.clone(),
                     },
-                    optimize: Optimize::new(clock, twin.clone(), store.clone(), goals.clone()),
-                    act: Act::new(clock, twin.clone(), driver.clone(), store, goals),
+                    mode: Mode::Auto(
+                        Optimize::new(clock, twin.clone(), store.clone(), goals.clone()),
+                        Act::new(clock, twin.clone(), driver.clone(), store, goals),
+                    ),
                 };
                 tuner.tune(&job, end).await?;
                 in_force(max, &memory.all())

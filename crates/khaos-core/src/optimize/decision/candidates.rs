@@ -106,8 +106,7 @@ impl Candidate {
         }
     }
 
-    /// Whether the objective is kept. Unknown latency breaks no latency objective: there is nothing
-    /// that another interval could be known to do better.
+    /// Whether the objective is known to be kept.
     fn keeps(&self, objective: Objective, goals: &Goals) -> bool {
         let Goals { objectives, .. } = goals;
         match objective {
@@ -118,7 +117,7 @@ impl Candidate {
                 objectives.visibility.is_none_or(|bound| self.predicted.visibility_s <= bound.get())
             }
             Objective::Latency => objectives.latency.is_none_or(|bound| {
-                self.predicted.latency_upper_ms.is_none_or(|upper| upper <= bound.get())
+                self.predicted.latency_upper_ms.is_some_and(|upper| upper <= bound.get())
             }),
         }
     }
@@ -132,8 +131,27 @@ pub(super) struct Choice<'a> {
     pub(super) as_good: Vec<CheckpointInterval>,
 }
 
-pub(super) fn choose<'a>(rated: &'a [Candidate], goals: &Goals) -> Choice<'a> {
-    let mut kept = goals.objectives.set();
+/// The objectives that are set: those that can be judged, and those that cannot. Latency cannot
+/// without a model of it; recovery cannot where priors alone are sure of no interval: that is no
+/// finding about the job, and the interval that they would call the fastest is noise.
+pub(super) fn judged(
+    rated: &[Candidate],
+    goals: &Goals,
+    earned: bool,
+) -> (Vec<Objective>, Vec<Objective>) {
+    goals.objectives.set().into_iter().partition(|&objective| match objective {
+        Objective::Recovery => earned || rated.iter().any(|c| c.keeps(objective, goals)),
+        Objective::Visibility => true,
+        Objective::Latency => rated.iter().all(|c| c.predicted.latency_upper_ms.is_some()),
+    })
+}
+
+/// Chooses by the objectives to be `kept`, most important first.
+pub(super) fn choose<'a>(
+    rated: &'a [Candidate],
+    goals: &Goals,
+    mut kept: Vec<Objective>,
+) -> Choice<'a> {
     let mut given_up = Vec::new();
     let feasible = loop {
         let feasible: Vec<&Candidate> =

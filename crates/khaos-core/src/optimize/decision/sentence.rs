@@ -1,6 +1,7 @@
 //! Decisions in words.
 
 use super::{Advice, Decision, Reason, Verdict};
+use crate::optimize::Objective;
 
 impl Decision {
     /// The decision in one sentence.
@@ -10,6 +11,12 @@ impl Decision {
                 format!("Change the interval from {} to {}", self.from, self.interval)
             }
             Verdict::Keep => format!("Keep the interval at {}", self.interval),
+            Verdict::Recommend if self.interval == self.from => {
+                format!("Recommended: keep the interval at {}", self.interval)
+            }
+            Verdict::Recommend => {
+                format!("Recommended: an interval of {} instead of {}", self.interval, self.from)
+            }
             Verdict::Hold => format!("Hold the interval at {}", self.interval),
         };
         let load = self
@@ -24,10 +31,14 @@ impl Decision {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoModels => write!(f, "there are no models of this job yet"),
             Self::JobUnknown => write!(f, "the engine could not be asked about the job"),
             Self::NotRunning => write!(f, "the job is not running"),
             Self::LoadUnknown => write!(f, "the arrival rate is not known"),
+            Self::TooFewMinutes => write!(
+                f,
+                "no trial of this job was run, and its load has not been followed for long enough \
+                 to recommend anything without"
+            ),
             Self::DurationUnknown => write!(f, "no checkpoint has completed yet"),
             Self::CheckpointsFailing => write!(f, "checkpoints fail and none completes"),
             Self::RolledBack => write!(f, "the last change was just rolled back"),
@@ -39,6 +50,20 @@ impl std::fmt::Display for Reason {
                 write!(f, "the largest that keeps {}", names.join(" and "))
             }
             Self::GivenUp { objective } => write!(f, "{objective} cannot be kept beside that"),
+            Self::NotJudged { objective: Objective::Recovery } => write!(
+                f,
+                "recovery is not judged: no trial of this job was run, and what is usual for jobs \
+                 makes no interval sure to keep it"
+            ),
+            Self::NotJudged { objective } => {
+                write!(f, "{objective} is not judged, for no trial has measured it")
+            }
+            Self::NoTrials { .. } => write!(
+                f,
+                "not acted on, because no trial of this job was run: its recovery is guessed from \
+                 what is usual for jobs and from the highest load seen"
+            ),
+            Self::NotAsked => write!(f, "not acted on, because the mode is to recommend"),
             Self::ShortestRecovery => {
                 write!(f, "no interval keeps the recovery objective, this one recovers fastest")
             }

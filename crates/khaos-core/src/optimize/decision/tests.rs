@@ -66,6 +66,10 @@ const USUAL: Case = Case {
 };
 
 fn decided(case: &Case) -> Decision {
+    decided_by(case, Some(&predictors()))
+}
+
+fn decided_by(case: &Case, predictors: Option<&Predictors>) -> Decision {
     let minutes: Vec<Minute> = (0..60)
         .map(|i| Minute {
             arrival: Reading::from_option(case.load.map(|l| EventRate::new(l).unwrap())),
@@ -105,7 +109,7 @@ fn decided(case: &Case) -> Decision {
         changed_at: Some(Timestamp(60 * 60_000 - case.unchanged_s * 1_000)),
         rolled_back_at: None,
     };
-    decide(&situation, &goals, Some(&predictors()))
+    decide(&situation, &goals, predictors)
 }
 
 #[test]
@@ -180,7 +184,7 @@ fn slow_checkpoints_and_budgets_are_floors() {
 }
 
 #[test]
-fn without_models_or_after_a_rollback_it_holds() {
+fn unasked_in_the_dark_or_after_a_rollback_it_holds() {
     let minutes = [];
     let run = JobRun {
         key: JobKey("j".into()),
@@ -210,11 +214,105 @@ fn without_models_or_after_a_rollback_it_holds() {
         changed_at: rolled_back_at,
         rolled_back_at,
     };
-    assert_eq!(decide(&at(None), &goals, None).reasons, [Reason::NoModels]);
+    assert_eq!(decide(&at(None), &goals, None).reasons, [Reason::LoadUnknown]);
     let unasked = Situation { run: None, ..at(None) };
     assert_eq!(decide(&unasked, &goals, None).reasons, [Reason::JobUnknown]);
     let just_now = at(Some(Timestamp(600_000)));
     assert_eq!(decide(&just_now, &goals, Some(&predictors())).reasons, [Reason::RolledBack]);
+}
+
+#[test]
+fn without_trials_it_only_recommends_and_says_so() {
+    let decision = decided_by(&Case { recovery: 600.0, visibility: Some(30.0), ..USUAL }, None);
+    assert_eq!(decision.verdict, Verdict::Recommend);
+    let highest = EventRate::new(4_000.0).unwrap();
+    assert!(decision.reasons.contains(&Reason::NoTrials { highest }), "{}", decision.sentence());
+    let latency = Reason::NotJudged { objective: Objective::Latency };
+    assert!(decision.reasons.contains(&latency), "latency must not pass in silence");
+    let kept = decision.reasons.iter().find_map(|r| match r {
+        Reason::LargestFeasible { keeps } => Some(keeps.clone()),
+        _ => None,
+    });
+    assert!(kept.is_none_or(|kept| !kept.contains(&Objective::Latency)));
+    assert!(decision.sentence().contains("no trial of this job was run"));
+}
+
+#[test]
+fn what_priors_cannot_tell_is_not_told() {
+    // By the priors D_0 alone takes about 84 s at 75 %: 60 s are neither kept nor known to be broken.
+    let decision = decided_by(&USUAL, None);
+    assert_eq!((decision.verdict, decision.interval), (Verdict::Hold, secs(60)));
+    let not_judged = [Objective::Recovery, Objective::Latency];
+    assert_eq!(decision.reasons, not_judged.map(|objective| Reason::NotJudged { objective }));
+    assert_eq!(decision.advice, None, "a guessed capacity gives no advice");
+    // Visibility needs no trial.
+    let visible = decided_by(&Case { visibility: Some(12.0), ..USUAL }, None);
+    assert_eq!((visible.verdict, visible.interval), (Verdict::Recommend, secs(12)));
+    let recovery = Reason::NotJudged { objective: Objective::Recovery };
+    assert!(visible.reasons.contains(&recovery), "{}", visible.sentence());
+}
+
+#[test]
+fn without_trials_what_is_missing_holds_all_the_more() {
+    let unknown = decided_by(&Case { load: None, ..USUAL }, None);
+    assert_eq!((unknown.verdict, unknown.reasons), (Verdict::Hold, vec![Reason::LoadUnknown]));
+    let soon: Vec<Minute> = (0..21)
+        .map(|i| Minute {
+            arrival: Reading::Known(EventRate::new(4_000.0).unwrap()),
+            checkpoint_duration: Reading::Known(Seconds::new(1.0).unwrap()),
+            ..Minute::blind(Timestamp(i * 60_000))
+        })
+        .collect();
+    let run = JobRun {
+        key: JobKey("j".into()),
+        engine_id: EngineJobId("e".into()),
+        attempt: 0,
+        parallelism: 1,
+        shape: JobShape("s".into()),
+        status: JobStatus::Running,
+        running_since: Some(Timestamp(0)),
+        checkpointing: CheckpointSettings::full(secs(60)),
+    };
+    let goals = Goals {
+        objectives: Objectives::recovery_and_latency(
+            Seconds::new(600.0).unwrap(),
+            Millis::new(1_000.0).unwrap(),
+        ),
+        bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
+        checkpoints_per_hour: None,
+    };
+    let after = |known: usize, checkpoints: bool| {
+        let mut minutes = [soon.clone(), soon.clone()].concat();
+        for (minute, i) in minutes.iter_mut().zip(0..) {
+            minute.start = Timestamp(i * 60_000);
+            if !checkpoints {
+                minute.checkpoint_duration = Reading::Unknown;
+            }
+        }
+        let minutes: Vec<&Minute> = minutes[..known].iter().collect();
+        let situation = Situation {
+            now: Timestamp(known as i64 * 60_000 + 10_000),
+            run: Some(&run),
+            in_force: secs(60),
+            minutes: &minutes,
+            changed_at: None,
+            rolled_back_at: None,
+        };
+        decide(&situation, &goals, None)
+    };
+    assert_eq!(after(21, true).reasons, [Reason::TooFewMinutes]);
+    assert_eq!(after(22, true).verdict, Verdict::Recommend);
+    assert_eq!(after(22, false).reasons, [Reason::DurationUnknown]);
+}
+
+#[test]
+fn what_is_only_recommended_is_no_change() {
+    let decision = decided(&USUAL).only_recommended(Reason::NotAsked);
+    assert_eq!(decision.verdict, Verdict::Recommend);
+    assert!(decision.sentence().starts_with("Recommended: an interval of "));
+    assert_eq!(decision.reasons.last(), Some(&Reason::NotAsked));
+    let hold = decided(&Case { load: None, ..USUAL });
+    assert_eq!(hold.clone().only_recommended(Reason::NotAsked), hold);
 }
 
 #[test]

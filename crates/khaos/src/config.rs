@@ -1,0 +1,371 @@
+//! `khaos.toml`: which job to follow, and what it has to keep.
+//!
+//! text → tables as written (private; serde refuses unknown keys) → [`Config`], in which nothing
+//! contradicts anything. Every error names the file, the line and what to change. Jobs are a list
+//! although there is one for now: a file that is right today stays right when there may be several.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use khaos_core::job::JobKey;
+use khaos_core::optimize::{Objective, Objectives};
+use khaos_core::profile::IntervalBounds;
+use khaos_core::units::CheckpointInterval;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use crate::duration::{interval, millis, seconds};
+use crate::input::BadInput;
+
+/// The smallest interval where the user names none, s: below it most jobs do nothing but checkpoint.
+const USUAL_MIN: &str = "10s";
+/// Where records are kept where the user names nothing.
+const USUAL_STORE: &str = "khaos.sqlite";
+
+/// Everything that `khaos run` has to be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The REST API of the Flink cluster.
+    pub flink: String,
+    /// The job to follow.
+    pub job: Job,
+    /// The store's file.
+    pub store: PathBuf,
+}
+
+/// A job, and what is wanted of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Its name: names outlast redeploys, ids do not.
+    pub key: JobKey,
+    /// How far Khaos may go.
+    pub mode: Mode,
+    /// What it has to keep.
+    pub objectives: Objectives,
+    /// The smallest interval that it may be given.
+    pub min: CheckpointInterval,
+    /// The largest; the job's own where not said, which is never exceeded anyhow.
+    pub max: Option<CheckpointInterval>,
+}
+
+/// How far Khaos may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It records, and decides nothing.
+    Observe,
+    /// It decides and explains, and never acts.
+    #[default]
+    Recommend,
+    /// It acts on decisions that rest on trials.
+    Auto,
+}
+
+impl Job {
+    /// The bounds of the interval where the job's own is `own`: never above that, because a dead
+    /// Khaos leaves the job at it.
+    pub fn bounds(&self, own: CheckpointInterval) -> IntervalBounds {
+        let max = self.max.map_or(own, |max| max.min(own));
+        IntervalBounds::new(self.min.min(max), max).expect("the smaller of two is not above")
+    }
+}
+
+/// Reads the configuration at `path`. A relative path of the store counts from the file's folder.
+pub fn read(path: &Path) -> Result<Config, BadInput> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        BadInput(format!("{name}: {error}; docs/khaos.toml is one to start from"))
+    })?;
+    let config = parse(&text).map_err(|Wrong { at, what }| match at {
+        Some(span) => {
+            let line = text[..span.start].matches('\n').count() + 1;
+            BadInput(format!("{name}: line {line}: {what}"))
+        }
+        None => BadInput(format!("{name}: {what}")),
+    })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(Config { store: folder.join(&config.store), ..config })
+}
+
+/// What is wrong, and where in the text.
+#[derive(Debug)]
+struct Wrong {
+    at: Option<Range<usize>>,
+    what: String,
+}
+
+impl From<toml::de::Error> for Wrong {
+    fn from(error: toml::de::Error) -> Self {
+        let what = error.message().replace("unknown field", "unknown key");
+        Self { at: error.span(), what: what.replace("missing field", "missing key") }
+    }
+}
+
+fn wrong<T>(at: Range<usize>, what: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong { at: Some(at), what: what.into() })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    flink: FlinkTable,
+    #[serde(deserialize_with = "jobs")]
+    job: Vec<Spanned<JobTable>>,
+    #[serde(default)]
+    store: StoreTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlinkTable {
+    url: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct StoreTable {
+    path: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobTable {
+    name: Spanned<String>,
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    objectives: ObjectivesTable,
+    #[serde(default)]
+    interval: IntervalTable,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct ObjectivesTable {
+    recovery: Option<Spanned<String>>,
+    latency: Option<Spanned<String>>,
+    visibility: Option<Spanned<String>>,
+    #[serde(default)]
+    order: Vec<Spanned<Objective>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct IntervalTable {
+    min: Option<Spanned<String>>,
+    max: Option<Spanned<String>>,
+}
+
+/// A list of jobs; whoever writes `[job]` is told to double the brackets.
+fn jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Spanned<JobTable>>, D::Error> {
+    struct List;
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<Spanned<JobTable>>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list: write [[job]], in double brackets")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut jobs = Vec::new();
+            while let Some(job) = list.next_element()? {
+                jobs.push(job);
+            }
+            Ok(jobs)
+        }
+    }
+    deserializer.deserialize_seq(List)
+}
+
+fn parse(text: &str) -> Result<Config, Wrong> {
+    let File { flink, mut job, store } = toml::from_str(text)?;
+    if let Some(second) = job.get(1) {
+        return wrong(second.span(), "one job for now: leave the others to a Khaos of their own");
+    }
+    let Some(job) = job.pop() else {
+        return Err(Wrong { at: None, what: "there is no job: add a [[job]]".into() });
+    };
+    let store = store.path.unwrap_or_else(|| USUAL_STORE.into());
+    Ok(Config { flink: flink.url, job: checked(job)?, store })
+}
+
+fn checked(table: Spanned<JobTable>) -> Result<Job, Wrong> {
+    let whole = table.span();
+    let JobTable { name, mode, objectives: wanted, interval: intervals } = table.into_inner();
+    if name.get_ref().trim().is_empty() {
+        return wrong(name.span(), "the name is empty: give the name that Flink shows");
+    }
+    let min = value(intervals.min.as_ref(), interval)?
+        .map_or_else(|| interval(USUAL_MIN).map_err(|what| Wrong { at: None, what }), Ok)?;
+    let max = value(intervals.max.as_ref(), interval)?;
+    if let (Some(max), Some(place)) = (max.filter(|max| *max < min), &intervals.max) {
+        return wrong(
+            place.span(),
+            format!(
+                "max ({max}) is below min ({min}, {USUAL_MIN} when not said): raise it, or lower min"
+            ),
+        );
+    }
+    let objectives = Objectives {
+        recovery: value(wanted.recovery.as_ref(), seconds)?,
+        visibility: value(wanted.visibility.as_ref(), seconds)?,
+        latency: value(wanted.latency.as_ref(), millis)?,
+        order: order(&wanted.order)?,
+    };
+    if mode != Mode::Observe && objectives.set().is_empty() {
+        return wrong(
+            whole,
+            "nothing to keep: set recovery, latency or visibility in [job.objectives], or mode = \
+             \"observe\"",
+        );
+    }
+    if let (Some(bound), Some(place)) = (objectives.visibility, &wanted.visibility)
+        && bound.get() < min.seconds()
+    {
+        return wrong(
+            place.span(),
+            format!(
+                "visibility cannot be kept: output becomes visible with checkpoints, and min allows \
+                 none more often than every {min}: raise visibility, or lower min"
+            ),
+        );
+    }
+    Ok(Job { key: JobKey(name.into_inner()), mode, objectives, min, max })
+}
+
+/// A value that is written as text, where there is one.
+fn value<T>(
+    text: Option<&Spanned<String>>,
+    read: fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, Wrong> {
+    text.map(|text| read(text.get_ref()).or_else(|what| wrong(text.span(), what))).transpose()
+}
+
+/// The user's order, and after it what it does not name, in the usual order.
+fn order(named: &[Spanned<Objective>]) -> Result<Vec<Objective>, Wrong> {
+    let mut order: Vec<Objective> = Vec::new();
+    for objective in named {
+        if order.contains(objective.get_ref()) {
+            let what = format!("order names {} twice: leave one out", objective.get_ref());
+            return wrong(objective.span(), what);
+        }
+        order.push(*objective.get_ref());
+    }
+    let others = Objectives::DEFAULT_ORDER.into_iter().filter(|o| !order.contains(o));
+    let others: Vec<Objective> = others.collect();
+    order.extend(others);
+    Ok(order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(seconds: u32) -> CheckpointInterval {
+        CheckpointInterval::from_secs(seconds).unwrap()
+    }
+
+    const EXAMPLE: &str = include_str!("../../../docs/khaos.toml");
+
+    #[test]
+    fn the_example_is_right_with_every_key_in_it() {
+        let commented = parse(EXAMPLE).unwrap();
+        assert_eq!(commented.job.mode, Mode::Recommend);
+        // Keys that are commented out show what they could be.
+        let all: String = EXAMPLE
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let all = parse(&all).unwrap();
+        assert_eq!(all.flink, "http://127.0.0.1:8081");
+        assert_eq!(all.store, Path::new("khaos.sqlite"));
+        assert_eq!((all.job.min, all.job.max), (secs(10), Some(secs(120))));
+        let Objectives { recovery, visibility, latency, order } = all.job.objectives;
+        assert_eq!(recovery.unwrap().get().to_bits(), 180.0_f64.to_bits());
+        assert_eq!(visibility.unwrap().get().to_bits(), 120.0_f64.to_bits());
+        assert_eq!(latency.unwrap().get().to_bits(), 500.0_f64.to_bits());
+        assert_eq!(order, [Objective::Recovery, Objective::Visibility, Objective::Latency]);
+    }
+
+    #[test]
+    fn the_least_that_has_to_be_said() {
+        let least = "[flink]\nurl = \"http://f\"\n[[job]]\nname = \"orders\"\n\
+                     [job.objectives]\nlatency = \"1s\"\norder = [\"latency\"]\n";
+        let Config { job, store, .. } = parse(least).unwrap();
+        assert_eq!((job.mode, store), (Mode::Recommend, "khaos.sqlite".into()));
+        assert!(job.objectives.outranks(Objective::Latency, Objective::Recovery));
+        assert_eq!(job.bounds(secs(60)), IntervalBounds::new(secs(10), secs(60)).unwrap());
+        assert_eq!(job.bounds(secs(5)), IntervalBounds::new(secs(5), secs(5)).unwrap());
+        let capped = Job { max: Some(secs(90)), ..job };
+        assert_eq!(capped.bounds(secs(60)).max(), secs(60));
+        assert_eq!(capped.bounds(secs(120)).max(), secs(90));
+        let watching = "[flink]\nurl = \"http://f\"\n[[job]]\nname = \"o\"\nmode = \"observe\"\n";
+        assert!(parse(watching).unwrap().job.objectives.set().is_empty());
+    }
+
+    #[test]
+    fn every_error_names_the_line_and_what_to_change() {
+        let file = |job: &str| format!("[flink]\nurl = \"http://f\"\n[[job]]\nname = \"o\"\n{job}");
+        let keeps = "[job.objectives]\nrecovery = \"3m\"\n";
+        let cases = [
+            (file("colour = 1\n"), ["line 5: ", "unknown key `colour`", "`objectives`"]),
+            (file("mode = \"atuo\"\n"), ["line 5: ", "`atuo`", "`observe`, `recommend`, `auto`"]),
+            (file(""), ["line 3: ", "nothing to keep", "set recovery"]),
+            (file("[job.objectives]\nrecovery = \"soon\"\n"), ["line 6: ", "'soon'", "30s"]),
+            (file("[job.objectives]\nrecovery = \"0s\"\n"), ["line 6: ", "'0s'", "30s"]),
+            (file("[job.objectives]\nrecovery = 180\n"), ["line 6: ", "180", "string"]),
+            (
+                file("[job.objectives]\nrecovery = \"3m\"\norder = [\"latency\", \"latency\"]\n"),
+                ["line 7: ", "latency twice", "leave one out"],
+            ),
+            (
+                file("[job.objectives]\nvisibility = \"5s\"\n"),
+                ["line 6: ", "every 10 s", "raise visibility"],
+            ),
+            (
+                file(&format!("{keeps}[job.interval]\nmin = \"3m\"\nmax = \"2m\"\n")),
+                ["line 9: ", "120 s", "180 s"],
+            ),
+            (
+                file(&format!("{keeps}[job.interval]\nmin = \"1500ms\"\n")),
+                ["line 8: ", "'1500ms'", "whole seconds"],
+            ),
+            (
+                file(&format!("{keeps}[[job]]\nname = \"p\"\n")),
+                ["line 7: ", "one job for now", "others"],
+            ),
+            (
+                "[flink]\nurl = \"http://f\"\n[job]\nname = \"o\"\n".into(),
+                ["line 3: ", "[[job]]", "double brackets"],
+            ),
+            ("[flink]\nurl = \"http://f\"\n".into(), ["", "missing key", "`job`"]),
+            (
+                "[flink]\nurl = \"http://f\"\n[[job]]\nmode = \"auto\"\n".into(),
+                ["line 3: ", "missing key", "`name`"],
+            ),
+            (format!("{}[store]\nfile = 1\n", file(keeps)), ["line 8: ", "`file`", "`path`"]),
+            (file("name = \"p\"\n"), ["line 5: ", "duplicate", ""]),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("khaos.toml");
+        for (text, says) in cases {
+            std::fs::write(&path, &text).unwrap();
+            let message = read(&path).unwrap_err().to_string();
+            for said in says {
+                assert!(message.contains(said), "{text} does not say {said}: {message}");
+            }
+            assert!(message.contains("khaos.toml: "), "{message}");
+        }
+        let none = read(Path::new("nowhere.toml")).unwrap_err().to_string();
+        assert!(none.starts_with("nowhere.toml: "), "{none}");
+    }
+
+    #[test]
+    fn the_store_lies_beside_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("khaos.toml");
+        std::fs::write(&path, EXAMPLE).unwrap();
+        assert_eq!(read(&path).unwrap().store, dir.path().join("khaos.sqlite"));
+    }
+}
