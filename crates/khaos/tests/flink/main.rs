@@ -6,5 +6,6 @@
 mod bench;
 mod contract;
 mod dead_man;
+mod endurance;
 mod proxy;
 mod trouble;
