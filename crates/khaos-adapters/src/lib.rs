@@ -3,6 +3,9 @@
 //! Each module speaks one of them and shows nothing of it but a port of `khaos-control`:
 //! - [`flink`]: a cluster of Apache Flink;
 //! - [`sqlite`]: the store that outlives the process.
+//!
+//! [`lab`] speaks to the machine instead: it starts a real Flink to try all of this on.
 
 pub mod flink;
+pub mod lab;
 pub mod sqlite;

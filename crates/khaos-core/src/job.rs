@@ -94,6 +94,12 @@ impl CheckpointSettings {
         Self { interval: fallback, min_pause }
     }
 
+    /// Whether a driven checkpoint defers the engine's own: the pause after it is as long as the
+    /// interval.
+    pub fn defers_own(&self) -> bool {
+        self.min_pause.get() >= self.interval.seconds()
+    }
+
     /// Periodic settings as most jobs have them; driven checkpoints come on top (assist mode).
     pub fn periodic(interval: CheckpointInterval) -> Self {
         Self { interval, min_pause: Seconds::new(0.0).expect("zero is a length of time") }

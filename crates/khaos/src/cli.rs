@@ -9,8 +9,10 @@ use khaos_core::profile::IntervalBounds;
 use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use serde_json::json;
 
+use crate::drive::DriveArgs;
 use crate::duration::{interval, millis, seconds};
 use crate::input::BadInput;
+use crate::lab::LabCommand;
 use crate::output::say;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
 use crate::{demo, input, run, table};
@@ -35,6 +37,11 @@ enum Command {
     /// Every decision that says something new is one line on standard output, logs go to standard
     /// error. Ctrl-C ends it and leaves the job at its own interval; what was learnt is in the store.
     Run(RunArgs),
+    /// Drive a real job's checkpoints at a fixed interval by hand, live, without a restart.
+    Drive(DriveArgs),
+    /// A real Flink on this machine, to try things on: needs Java 17 and, once, Maven.
+    #[command(subcommand)]
+    Lab(LabCommand),
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +115,8 @@ impl Cli {
             Command::Demo(args) => demo::run(args.seed, &args.out, args.json)?,
             Command::Simulate(args) => args.run()?,
             Command::Run(args) => run::run(&args.config, args.json)?,
+            Command::Drive(args) => args.run()?,
+            Command::Lab(command) => command.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }

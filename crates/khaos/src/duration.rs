@@ -2,7 +2,8 @@
 
 use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 
-fn duration(text: &str) -> Result<f64, String> {
+/// Reads a length of time, s.
+pub(crate) fn duration(text: &str) -> Result<f64, String> {
     let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
     units
         .iter()

@@ -1,15 +1,19 @@
 //! The only place where things are wired, printed and served.
 //!
 //! [`cli`] is what the user can type, [`config`] and [`input`] read the files that they name. [`run`]
-//! follows a real job. [`demo`] tells the story of the three phases; [`simulate`] lives a day under each policy and [`score`] judges it;
-//! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows.
+//! follows a real job, [`drive`] drives one by hand, both in real time ([`mod@clock`]); [`lab`] starts a
+//! real Flink. [`demo`] tells the story of the three phases; [`simulate`] lives a day under each policy
+//! and [`score`] judges it; [`report`] draws a day from its records, [`mod@table`] prints what is
+//! printed in rows.
 
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod drive;
 mod duration;
 pub mod input;
+pub mod lab;
 pub mod output;
 pub mod progress;
 pub mod report;
@@ -24,4 +28,9 @@ use khaos_core::units::Timestamp;
 fn clock_time(at: Timestamp) -> String {
     let minutes = at.0.div_euclid(60_000).rem_euclid(24 * 60);
     format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+/// The time of the day to the second.
+fn clock_time_exact(at: Timestamp) -> String {
+    format!("{}:{:02}", clock_time(at), at.0.div_euclid(1_000).rem_euclid(60))
 }

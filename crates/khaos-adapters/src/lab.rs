@@ -1,0 +1,491 @@
+//! A real Flink on this machine, to try Khaos on: one JobManager and some TaskManagers, each a process of
+//! its own, all bound to loopback (but the Prometheus reporter, which cannot be).
+//!
+//! The story of [`Lab::up`], one file each: *install* (Flink's jars and the job, once, by Maven) →
+//! *folder* (one lab at a time, nobody else's files) → *config* (ports, `config.yaml`) → *process*
+//! (start, watch, find again, end) → ready → *submit*. What was measured is in `lab/README.md`.
+//!
+//! Nothing stays behind: [`Lab::down`] ends the processes in order and removes the run folder, dropping
+//! a lab does so by force, and what a killed khaos left is found by the marks that the processes carry,
+//! by the next [`Lab::up`] or [`down`].
+
+mod config;
+mod error;
+mod folder;
+mod install;
+mod process;
+mod submit;
+mod version;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use reqwest::Client;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::{Duration, Instant, sleep_until};
+
+use self::config::{LOG4J, Ports, SLOTS, config_yaml};
+use self::folder::{Found, RunFolder, State};
+use self::install::Installed;
+use self::process::{Process, end, end_leftovers, in_words, log_ends_with};
+
+pub use self::error::LabError;
+pub use self::process::Role;
+pub use self::submit::{PacedJob, Rates, Then};
+pub use self::version::FlinkVersion;
+
+/// What a lab is made of.
+#[derive(Debug, Clone)]
+pub struct LabConfig {
+    /// Its run folder: absent, empty, or left by an earlier lab. It goes when the lab goes.
+    pub folder: PathBuf,
+    /// Where Flink's jars and the job are kept between labs.
+    pub cache: PathBuf,
+    /// What its ports are counted from: REST is 81 above. 1024 to 65454.
+    pub port_base: u16,
+    /// Which Flink.
+    pub version: FlinkVersion,
+    /// How many TaskManagers, 1 to 9, of two slots each.
+    pub task_managers: u8,
+    /// Flink configuration that replaces the lab's usual one; not its ports.
+    pub flink: BTreeMap<String, String>,
+}
+
+impl LabConfig {
+    /// Two TaskManagers of the newest Flink, ports from 21000.
+    pub fn new(folder: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            cache: cache.into(),
+            port_base: 21_000,
+            version: FlinkVersion::default(),
+            task_managers: 2,
+            flink: BTreeMap::new(),
+        }
+    }
+
+    /// How many slots the lab has.
+    pub fn slots(&self) -> u32 {
+        u32::from(self.task_managers) * u32::from(SLOTS)
+    }
+
+    fn roles(&self) -> impl Iterator<Item = Role> + use<> {
+        std::iter::once(Role::JobManager).chain((1..=self.task_managers).map(Role::TaskManager))
+    }
+}
+
+/// How long the processes have until all of them are registered: ten times what was measured.
+const READY: Duration = Duration::from_secs(90);
+/// How often the lab looks at its processes.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a supervising khaos has to take its lab down: two graces and a removal.
+const TAKE_DOWN: Duration = Duration::from_secs(20);
+
+/// A Flink that runs. Dropping it kills its processes and removes its folder.
+#[derive(Debug)]
+pub struct Lab {
+    // Before the folder: fields are dropped in this order, and the processes write into the folder.
+    processes: BTreeMap<Role, Process>,
+    folder: RunFolder,
+    config: LabConfig,
+    installed: Installed,
+    ports: Ports,
+    rest_url: String,
+    client: Client,
+    starts: u32,
+}
+
+/// A process of a lab that ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exited {
+    /// Which.
+    pub role: Role,
+    /// How, in words.
+    pub how: String,
+    /// The end of its log, in one line.
+    pub log: String,
+}
+
+impl fmt::Display for Exited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, how, log } = self;
+        write!(f, "the {role} died {how}; its log ends with: {log}")
+    }
+}
+
+impl Lab {
+    /// Starts a lab and waits until all of it is ready; `report` is told each step.
+    ///
+    /// Ends what an earlier khaos left in the same folder. When the start fails, the logs stay in the
+    /// run folder; when the future is dropped, nothing does.
+    pub async fn up(config: LabConfig, report: impl Fn(&str)) -> Result<Self, LabError> {
+        if !(1..=9).contains(&config.task_managers) {
+            return Err(LabError::TaskManagers { asked: config.task_managers });
+        }
+        if !(1_024..=65_454).contains(&config.port_base) {
+            return Err(LabError::PortBase { base: config.port_base });
+        }
+        let mut folder = RunFolder::take(&config.folder).await?;
+        let left = end_leftovers(folder.path()).await?;
+        if left > 0 {
+            report(&format!("Ended {left} processes that an earlier khaos left"));
+        }
+        folder.prepare()?;
+        let ports = Ports { base: config.port_base };
+        config.roles().try_for_each(|role| refuse_taken(ports, role))?;
+        let installed = tokio::select! {
+            biased;
+            installed = install::install(config.version, &config.cache, &report) => installed?,
+            () = is_to_end(&folder) => return Err(LabError::TakenDown),
+        };
+        let mut lab = Self::configured(config, ports, folder, installed)?;
+        let (version, count) = (lab.config.version, lab.config.task_managers);
+        report(&format!("Starting Flink {version}: a JobManager and {count} TaskManagers"));
+        match lab.start().await {
+            Ok(()) => Ok(lab),
+            Err(LabError::TakenDown) => Err(LabError::TakenDown),
+            Err(failure) => Err(lab.folder.keep_logs(failure)),
+        }
+    }
+
+    fn configured(
+        config: LabConfig,
+        ports: Ports,
+        folder: RunFolder,
+        installed: Installed,
+    ) -> Result<Self, LabError> {
+        folder.write("conf/config.yaml", &config_yaml(folder.path(), ports, &config.flink))?;
+        folder.write("conf/log4j.properties", LOG4J)?;
+        let rest_url = format!("http://127.0.0.1:{}", ports.rest());
+        // No proxy, whatever the environment says: this is loopback.
+        let client = Client::builder().no_proxy().timeout(Duration::from_mins(1)).build();
+        let client = client.map_err(|source| LabError::Rest { url: rest_url.clone(), source })?;
+        let processes = BTreeMap::new();
+        Ok(Self { processes, folder, config, installed, ports, rest_url, client, starts: 0 })
+    }
+
+    async fn start(&mut self) -> Result<(), LabError> {
+        self.tell(false)?;
+        for role in self.config.roles() {
+            self.spawn(role)?;
+        }
+        self.ready().await?;
+        self.tell(true)
+    }
+
+    fn tell(&self, ready: bool) -> Result<(), LabError> {
+        self.folder.tell(&State {
+            flink: self.config.version.to_string(),
+            rest_url: self.rest_url.clone(),
+            task_managers: self.config.task_managers,
+            supervisor: std::process::id(),
+            ready,
+        })
+    }
+
+    fn spawn(&mut self, role: Role) -> Result<(), LabError> {
+        if !self.processes.contains_key(&role) {
+            self.starts += 1;
+            let started =
+                process::spawn(role, self.starts, &self.installed, &self.folder, self.ports)?;
+            self.processes.insert(role, started);
+        }
+        Ok(())
+    }
+
+    /// Waits until REST answers and exactly those TaskManagers are registered that run, with all their
+    /// slots. At once where that is so; an error after 90 s, or when a process dies meanwhile.
+    pub async fn ready(&mut self) -> Result<(), LabError> {
+        let deadline = Instant::now() + READY;
+        loop {
+            self.refuse_ended()?;
+            let Err(missing) = self.is_ready().await else { return Ok(()) };
+            if Instant::now() >= deadline {
+                let log = log_ends_with(&self.folder.log(&Role::JobManager.to_string()));
+                return Err(LabError::NotReady { waited_s: READY.as_secs(), missing, log });
+            }
+            sleep_until(Instant::now() + LOOK).await;
+        }
+    }
+
+    /// What is missing, in words.
+    async fn is_ready(&self) -> Result<(), String> {
+        let url = format!("{}/overview", self.rest_url);
+        let asked = self.client.get(&url).timeout(Duration::from_secs(5)).send().await;
+        let answered = asked.and_then(reqwest::Response::error_for_status);
+        let Ok(response) = answered else { return Err(format!("{url} does not answer")) };
+        let overview: Value = response.json().await.map_err(|error| error.to_string())?;
+        let running = self.processes.keys().filter(|role| **role != Role::JobManager).count();
+        let registered = overview["taskmanagers"].as_u64();
+        let slots = overview["slots-total"].as_u64();
+        let expected = running as u64;
+        if registered == Some(expected) && slots == Some(expected * u64::from(SLOTS)) {
+            return Ok(());
+        }
+        let registered = registered.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+        Err(format!("TaskManagers registered: {registered}, running: {expected}"))
+    }
+
+    /// Where Flink's REST interface is.
+    pub fn rest_url(&self) -> &str {
+        &self.rest_url
+    }
+
+    /// The run folder, by its one absolute name.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The processes that were started and not killed, with their pids.
+    pub fn processes(&self) -> Vec<(Role, u32)> {
+        self.processes.iter().map(|(role, process)| (*role, process.pid())).collect()
+    }
+
+    /// Runs a job: its id.
+    pub async fn submit(&self, job: &PacedJob) -> Result<String, LabError> {
+        let path = &self.installed.job_jar;
+        let jar = error::at(path, "--cache", std::fs::read(path))?;
+        submit::submit(&self.client, &self.rest_url, jar, job).await
+    }
+
+    /// Kills the JobManager (SIGKILL), where it runs. Its jobs and uploaded jars are lost with it.
+    pub fn kill_jobmanager(&mut self) {
+        self.processes.remove(&Role::JobManager);
+    }
+
+    /// Starts the JobManager, where it does not run. [`Lab::ready`] waits for it.
+    pub fn start_jobmanager(&mut self) -> Result<(), LabError> {
+        self.spawn(Role::JobManager)
+    }
+
+    /// Kills TaskManager `n`, from 1 (SIGKILL), where it runs.
+    pub fn kill_taskmanager(&mut self, n: u8) {
+        self.processes.remove(&Role::TaskManager(n));
+    }
+
+    /// Starts TaskManager `n`, from 1, where it does not run, under a new name in Flink. [`Lab::ready`]
+    /// waits for it, and for Flink to forget the one before.
+    pub fn start_taskmanager(&mut self, n: u8) -> Result<(), LabError> {
+        if !(1..=9).contains(&n) {
+            return Err(LabError::TaskManagers { asked: n });
+        }
+        self.spawn(Role::TaskManager(n))
+    }
+
+    /// A process that ended by itself since this was asked last, if any.
+    pub fn exited(&mut self) -> Option<Exited> {
+        let (role, status) = self
+            .processes
+            .iter_mut()
+            .find_map(|(role, process)| Some((*role, process.ended()?)))?;
+        let log = self.processes.remove(&role)?.log_ends_with();
+        Some(Exited { role, how: in_words(status), log })
+    }
+
+    fn refuse_ended(&mut self) -> Result<(), LabError> {
+        // The wish first: whoever ends the processes of a lab says so before.
+        if self.folder.is_to_end() {
+            return Err(LabError::TakenDown);
+        }
+        self.exited().map_or(Ok(()), |exited| Err(LabError::Died(exited)))
+    }
+
+    /// Watches over the lab until it cannot go on: a process died by itself, and the logs will be kept,
+    /// or another khaos wants it to end. [`Lab::down`] is what has to follow.
+    pub async fn watch(&mut self) -> LabError {
+        loop {
+            match self.refuse_ended() {
+                Ok(()) => sleep_until(Instant::now() + LOOK).await,
+                Err(LabError::TakenDown) => return LabError::TakenDown,
+                Err(failure) => return self.folder.keep_logs(failure),
+            }
+        }
+    }
+
+    /// Ends the processes, at first politely, and removes the run folder.
+    pub async fn down(self) -> Result<(), LabError> {
+        let Self { processes, folder, .. } = self;
+        end(processes.into_values()).await;
+        folder.leave()
+    }
+}
+
+fn refuse_taken(ports: Ports, role: Role) -> Result<(), LabError> {
+    let loopback = ports.loopback(role).into_iter().map(|port| ("127.0.0.1", port));
+    loopback.chain([("0.0.0.0", ports.prometheus(role))]).try_for_each(|(host, port)| {
+        let free = TcpListener::bind((host, port)).map(drop);
+        free.map_err(|_| LabError::PortTaken { port, base: ports.base })
+    })
+}
+
+async fn is_to_end(folder: &RunFolder) {
+    while !folder.is_to_end() {
+        sleep_until(Instant::now() + LOOK).await;
+    }
+}
+
+/// What [`down`] had to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing: there was no lab.
+    Nothing,
+    /// A khaos supervised the lab, and has ended it.
+    Supervised,
+    /// A khaos that is dead left this many processes, or a khaos that failed left its logs.
+    Left(usize),
+}
+
+/// Ends the lab in `folder`, whoever started it, and removes the folder.
+pub async fn down(folder: &Path) -> Result<Ended, LabError> {
+    let path = folder::absolute(folder)?;
+    let deadline = Instant::now() + TAKE_DOWN;
+    let mut supervised = false;
+    loop {
+        match RunFolder::find(&path)? {
+            Found::Nothing if supervised => return Ok(Ended::Supervised),
+            Found::Nothing => {
+                let left = end_leftovers(&path).await?;
+                return Ok(if left == 0 { Ended::Nothing } else { Ended::Left(left) });
+            }
+            Found::Left(mut folder) => {
+                let left = end_leftovers(&path).await?;
+                folder.remove()?;
+                return Ok(if supervised { Ended::Supervised } else { Ended::Left(left) });
+            }
+            Found::Supervised if Instant::now() < deadline => {
+                folder::ask_to_end(&path)?;
+                supervised = true;
+                sleep_until(Instant::now() + LOOK).await;
+            }
+            // It hangs. When it wakes up it finds its folder gone and ends.
+            Found::Supervised => {
+                let left = end_leftovers(&path).await?;
+                error::at(&path, "--dir", std::fs::remove_dir_all(&path))?;
+                return Ok(Ended::Left(left));
+            }
+        }
+    }
+}
+
+/// What state a lab is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// There is none.
+    None,
+    /// A khaos is starting it.
+    Starting,
+    /// It is up, and a khaos supervises it.
+    Up,
+    /// It runs, but the khaos that supervised it is dead.
+    Abandoned,
+    /// It failed, or was killed with its khaos; its folder is still there.
+    Ended,
+}
+
+/// What there is to know about a lab from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Its run folder.
+    pub folder: PathBuf,
+    /// Its state.
+    pub phase: Phase,
+    /// Its Flink's version, once it is known.
+    pub flink: Option<String>,
+    /// Where its REST interface is, once that is known.
+    pub rest_url: Option<String>,
+    /// Pid of the khaos that supervises it, where one does.
+    pub supervisor: Option<u32>,
+    /// The processes it should have, and those it has.
+    pub processes: Vec<ProcessStatus>,
+}
+
+/// A process of a lab, from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ProcessStatus {
+    /// Which.
+    pub role: Role,
+    /// Its pid, where it is alive.
+    pub pid: Option<u32>,
+    /// Whether it is.
+    pub alive: bool,
+}
+
+/// Looks at the lab in `folder`, whoever started it, and changes nothing.
+pub fn status(folder: &Path) -> Result<Status, LabError> {
+    let folder = folder::absolute(folder)?;
+    let supervised = folder::is_supervised(&folder)?;
+    let told = folder::told(&folder);
+    let found = process::find(&folder);
+    let alive = |role| found.iter().find(|found| found.role == role).map(|found| found.pid);
+    let expected = told.iter().flat_map(|told| 1..=told.task_managers).map(Role::TaskManager);
+    let mut roles: Vec<Role> = expected.chain(found.iter().map(|found| found.role)).collect();
+    if told.is_some() {
+        roles.push(Role::JobManager);
+    }
+    roles.sort_unstable();
+    roles.dedup();
+    let process = |role| {
+        let pid = alive(role);
+        ProcessStatus { role, pid, alive: pid.is_some() }
+    };
+    let phase = match (&told, supervised) {
+        (Some(State { ready: true, .. }), true) => Phase::Up,
+        (_, true) => Phase::Starting,
+        (_, false) if !found.is_empty() => Phase::Abandoned,
+        (Some(_), false) => Phase::Ended,
+        (None, false) => Phase::None,
+    };
+    Ok(Status {
+        processes: roles.into_iter().map(process).collect(),
+        supervisor: told.as_ref().filter(|_| supervised).map(|told| told.supervisor),
+        flink: told.as_ref().map(|told| told.flink.clone()),
+        rest_url: told.map(|told| told.rest_url),
+        folder,
+        phase,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_named_with_what_chooses_another() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let ports = Ports { base: port - 81 };
+        let error = refuse_taken(ports, Role::JobManager).unwrap_err().to_string();
+        assert!(error.contains(&format!("port {port} is taken")), "{error}");
+        assert!(error.contains("--port-base"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_no_lab_can_be_is_refused_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let usual = LabConfig::new(dir.path().join("lab"), dir.path().join("cache"));
+        for config in [
+            LabConfig { task_managers: 0, ..usual.clone() },
+            LabConfig { task_managers: 10, ..usual.clone() },
+            LabConfig { port_base: 80, ..usual.clone() },
+            LabConfig { port_base: 65_500, ..usual.clone() },
+        ] {
+            let refused = Lab::up(config, |_| ()).await.unwrap_err();
+            assert!(refused.to_string().contains("choose"), "{refused}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn where_no_lab_is_there_is_nothing_to_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lab");
+        assert_eq!(down(&path).await.unwrap(), Ended::Nothing);
+        let status = status(&path).unwrap();
+        assert_eq!((status.phase, status.processes.len()), (Phase::None, 0));
+        assert!(!path.exists());
+    }
+}

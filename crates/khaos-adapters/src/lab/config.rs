@@ -1,0 +1,186 @@
+//! What Flink is told: its ports and its configuration, the same text for both versions.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Role;
+
+/// Slots of each TaskManager.
+pub(super) const SLOTS: u8 = 2;
+
+/// The lab's ports, all counted from one base.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ports {
+    pub(super) base: u16,
+}
+
+impl Ports {
+    pub(super) fn rest(self) -> u16 {
+        self.base + 81
+    }
+
+    /// The ports on loopback.
+    pub(super) fn loopback(self, role: Role) -> Vec<u16> {
+        match role {
+            Role::JobManager => vec![self.rpc(), self.blob(), self.metrics(role), self.rest()],
+            Role::TaskManager(n) => {
+                let n = u16::from(n);
+                vec![self.base + 30 + n, self.base + 40 + n, self.metrics(role)]
+            }
+        }
+    }
+
+    /// The one port on all interfaces: Flink's reporter cannot be bound to loopback.
+    pub(super) fn prometheus(self, role: Role) -> u16 {
+        self.base + 50 + u16::from(role.number())
+    }
+
+    fn metrics(self, role: Role) -> u16 {
+        self.base + 60 + u16::from(role.number())
+    }
+
+    fn rpc(self) -> u16 {
+        self.base + 23
+    }
+
+    fn blob(self) -> u16 {
+        self.base + 24
+    }
+
+    /// What differs between the processes: their `-D` options.
+    pub(super) fn options(self, role: Role) -> Vec<(&'static str, u16)> {
+        let mut options = vec![
+            ("metrics.reporter.prom.port", self.prometheus(role)),
+            ("metrics.internal.query-service.port", self.metrics(role)),
+        ];
+        if let Role::TaskManager(n) = role {
+            options.push(("taskmanager.rpc.port", self.base + 30 + u16::from(n)));
+            options.push(("taskmanager.data.port", self.base + 40 + u16::from(n)));
+        }
+        options
+    }
+}
+
+/// `config.yaml` of a lab in `folder`; `more` replaces what it names.
+pub(super) fn config_yaml(folder: &Path, ports: Ports, more: &BTreeMap<String, String>) -> String {
+    let mut settings: BTreeMap<String, String> =
+        USUAL.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let folder = folder.display();
+    for (key, value) in [
+        ("jobmanager.rpc.port", ports.rpc().to_string()),
+        ("blob.server.port", ports.blob().to_string()),
+        ("rest.port", ports.rest().to_string()),
+        ("rest.bind-port", ports.rest().to_string()),
+        ("taskmanager.numberOfTaskSlots", SLOTS.to_string()),
+        ("io.tmp.dirs", format!("{folder}/tmp")),
+        ("web.tmpdir", format!("{folder}/tmp")),
+        ("execution.checkpointing.dir", format!("file://{folder}/checkpoints")),
+        ("execution.checkpointing.savepoint-dir", format!("file://{folder}/savepoints")),
+    ] {
+        settings.insert(key.to_owned(), value);
+    }
+    settings.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
+    // A JSON string is a YAML string, whatever is in it.
+    settings.iter().map(|(key, value)| format!("{key}: {}\n", serde_json::json!(value))).collect()
+}
+
+/// What every lab tells its Flink; the reasons that are not in the names stand beside.
+const USUAL: [(&str, &str); 40] = [
+    ("jobmanager.rpc.address", "127.0.0.1"),
+    ("jobmanager.bind-host", "127.0.0.1"),
+    ("rest.address", "127.0.0.1"),
+    ("rest.bind-address", "127.0.0.1"),
+    ("taskmanager.host", "127.0.0.1"),
+    ("taskmanager.bind-host", "127.0.0.1"),
+    ("state.backend.type", "hashmap"),
+    ("execution.checkpointing.interval", "10 min"),
+    ("execution.checkpointing.timeout", "60 s"),
+    ("execution.checkpointing.tolerable-failed-checkpoints", "1000000"),
+    ("execution.buffer-timeout.interval", "10 ms"),
+    ("restart-strategy.type", "fixed-delay"),
+    ("restart-strategy.fixed-delay.attempts", "2147483647"),
+    ("restart-strategy.fixed-delay.delay", "1 s"),
+    ("heartbeat.interval", "1000"),
+    ("heartbeat.timeout", "5000"),
+    // Default 10 s, which a TaskManager waits that starts before the JobManager listens.
+    ("cluster.registration.error-delay", "500 ms"),
+    ("taskmanager.slot.timeout", "10 s"),
+    ("metrics.fetcher.update-interval", "500"),
+    ("metrics.latency.interval", "1 s"),
+    ("metrics.latency.granularity", "operator"),
+    ("metrics.reporters", "prom"),
+    (
+        "metrics.reporter.prom.factory.class",
+        "org.apache.flink.metrics.prometheus.PrometheusReporterFactory",
+    ),
+    ("rest.cache.checkpoint-statistics.timeout", "100 ms"),
+    ("web.refresh-interval", "500"),
+    ("taskmanager.cpu.cores", "2"),
+    // Spreads a job over the TaskManagers; 1.20 knows it, too.
+    ("taskmanager.load-balance.mode", "SLOTS"),
+    // Small buffers: backlog stands in the source (pendingRecords), not unseen in the network.
+    ("taskmanager.memory.segment-size", "4kb"),
+    ("taskmanager.network.memory.buffers-per-channel", "1"),
+    ("taskmanager.network.memory.floating-buffers-per-gate", "2"),
+    // A TaskManager that is started without Flink's scripts refuses to start without every one of
+    // these. Heap and direct memory in `process.rs` are their sums.
+    ("taskmanager.memory.framework.heap.size", "64m"),
+    ("taskmanager.memory.task.heap.size", "192m"),
+    ("taskmanager.memory.framework.off-heap.size", "64m"),
+    ("taskmanager.memory.task.off-heap.size", "0"),
+    ("taskmanager.memory.network.min", "16m"),
+    ("taskmanager.memory.network.max", "16m"),
+    ("taskmanager.memory.managed.size", "0"),
+    ("taskmanager.memory.jvm-metaspace.size", "128m"),
+    ("taskmanager.memory.jvm-overhead.min", "64m"),
+    ("taskmanager.memory.jvm-overhead.max", "64m"),
+];
+
+/// `log4j.properties`: everything to standard output, which is the process's log file.
+pub(super) const LOG4J: &str = "\
+rootLogger.level = INFO
+rootLogger.appenderRef.out.ref = out
+appender.out.name = out
+appender.out.type = Console
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX} %-5p %c{1} - %m%n
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_lab_is_given_replaces_what_is_usual() {
+        let more = [("heartbeat.timeout", "50 s"), ("my.own", "say \"a: b\"")];
+        let more = more.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let text = config_yaml(Path::new("/a lab"), Ports { base: 21_000 }, &more);
+        for line in [
+            "rest.port: \"21081\"",
+            "heartbeat.timeout: \"50 s\"",
+            "my.own: \"say \\\"a: b\\\"\"",
+            "execution.checkpointing.dir: \"file:///a lab/checkpoints\"",
+            "taskmanager.memory.task.off-heap.size: \"0\"",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line} is not in {text}");
+        }
+        assert_eq!(text.matches("heartbeat.timeout").count(), 1);
+    }
+
+    #[test]
+    fn no_two_processes_share_a_port() {
+        let ports = Ports { base: 21_000 };
+        let roles = std::iter::once(Role::JobManager).chain((1..=9).map(Role::TaskManager));
+        let mut all: Vec<u16> = roles
+            .flat_map(|role| {
+                let mut of_role = ports.loopback(role);
+                of_role.push(ports.prometheus(role));
+                of_role
+            })
+            .collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!((all.len(), all.last()), (count, Some(&21_081)));
+    }
+}

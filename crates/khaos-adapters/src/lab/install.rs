@@ -1,0 +1,340 @@
+//! Install: Flink's jars and the lab's job, fetched and built once by Maven and kept in a cache.
+//!
+//! Whatever is in the cache under its own name is complete: Maven works in a folder beside it, which is
+//! renamed when it is done. A name contains the hash of what it was made from.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use sha2::{Digest, Sha256};
+use tokio::time::{Duration, Instant, sleep_until};
+
+use super::error::{LabError, at};
+use super::version::FlinkVersion;
+
+/// The oldest Java that both Flinks and the lab's job run on.
+pub(super) const OLDEST_JAVA: u32 = 17;
+/// What a Flink, its job and a lab's run need, MB.
+const NEEDED_MB: u64 = 300;
+
+/// The list of Flink's jars, and the lab's job: in the binary, so that it works without its sources.
+const FLINK_POM: &str = include_str!("../../../../lab/flink/pom.xml");
+macro_rules! job_files {
+    ($($path:literal),* $(,)?) => {
+        [$(($path, include_str!(concat!("../../../../lab/jobs/", $path)))),*]
+    };
+}
+const JOB: &[(&str, &str)] = &job_files![
+    "pom.xml",
+    "src/main/java/khaos/lab/Event.java",
+    "src/main/java/khaos/lab/JobOptions.java",
+    "src/main/java/khaos/lab/KeySlots.java",
+    "src/main/java/khaos/lab/PacedEnumerator.java",
+    "src/main/java/khaos/lab/PacedJob.java",
+    "src/main/java/khaos/lab/PacedReader.java",
+    "src/main/java/khaos/lab/PacedSource.java",
+    "src/main/java/khaos/lab/PacedSplit.java",
+    "src/main/java/khaos/lab/PacedSplitsSerializer.java",
+    "src/main/java/khaos/lab/PacedWork.java",
+    "src/main/java/khaos/lab/Pacer.java",
+    "src/main/java/khaos/lab/RateSchedule.java",
+];
+
+/// What a lab is started from.
+#[derive(Debug)]
+pub(super) struct Installed {
+    pub(super) java: PathBuf,
+    /// The folder of Flink's jars.
+    pub(super) flink: PathBuf,
+    pub(super) job_jar: PathBuf,
+}
+
+/// Finds Java, and whatever is not yet in `cache`, gets it.
+pub(super) async fn install(
+    version: FlinkVersion,
+    cache: &Path,
+    report: &impl Fn(&str),
+) -> Result<Installed, LabError> {
+    let java = java()?;
+    at(cache, "--cache", std::fs::create_dir_all(cache))?;
+    let cache = at(cache, "--cache", cache.canonicalize())?;
+    readable_by_java(&cache, "--cache")?;
+    let versions = [version.flink, version.reporter, version.log4j].join(" ");
+    let flink_key = key([("versions", versions.as_str()), ("pom.xml", FLINK_POM)]);
+    let flink = cache.join(format!("flink-{version}-{flink_key}"));
+    let job_jar = cache.join(format!("paced-job-{}.jar", key(JOB.iter().copied())));
+    if !flink.exists() || !job_jar.exists() {
+        enough_space(&cache, "--cache")?;
+        let _alone = alone(&cache, report).await?;
+        if !flink.exists() {
+            get_flink(version, &cache, &flink, report).await?;
+        }
+        if !job_jar.exists() {
+            build_job(&cache, &job_jar, report).await?;
+        }
+    }
+    Ok(Installed { java, flink, job_jar })
+}
+
+/// Refuses a path that Java's class path, Flink's lists of folders or a URI would take apart.
+pub(super) fn readable_by_java(path: &Path, flag: &'static str) -> Result<(), LabError> {
+    let text = path.to_string_lossy();
+    let misread = |c: char| c.is_control() || "\u{fffd}:;,|\"'\\#%?*$".contains(c);
+    match text.chars().find(|c| misread(*c)) {
+        Some(character) => Err(LabError::Path { path: path.to_owned(), character, flag }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a place without room.
+pub(super) fn enough_space(path: &Path, flag: &'static str) -> Result<(), LabError> {
+    let stat = at(path, flag, rustix::fs::statvfs(path).map_err(Into::into))?;
+    let free_mb = stat.f_bavail.saturating_mul(stat.f_frsize) / 1_000_000;
+    if free_mb < NEEDED_MB {
+        return Err(LabError::Disk { path: path.to_owned(), free_mb, needed_mb: NEEDED_MB, flag });
+    }
+    Ok(())
+}
+
+/// The Java of `JAVA_HOME`, or else the first in `PATH`; one that is new enough.
+fn java() -> Result<PathBuf, LabError> {
+    let java = match std::env::var_os("JAVA_HOME").filter(|home| !home.is_empty()) {
+        Some(home) => {
+            let java = Path::new(&home).join("bin/java");
+            let found = format!("JAVA_HOME is {}, where there is no bin/java", home.display());
+            if java.is_file() { java } else { return Err(LabError::Java { found }) }
+        }
+        None => {
+            in_path("java").ok_or_else(|| LabError::Java { found: "no java in PATH".to_owned() })?
+        }
+    };
+    let output = Command::new(&java).arg("-version").stdin(Stdio::null()).output();
+    let output = output.map_err(|source| LabError::Spawn { program: java.clone(), source })?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let java_is = |what: String| LabError::Java { found: format!("{} {what}", java.display()) };
+    match major(&said) {
+        Some(version) if version >= OLDEST_JAVA => Ok(java),
+        Some(version) => Err(java_is(format!("is version {version}"))),
+        None => {
+            let first = said.lines().next().unwrap_or("nothing").trim();
+            Err(java_is(format!("does not tell its version, it says: {first}")))
+        }
+    }
+}
+
+/// The feature version in what `java -version` says: 17 of `17.0.15`, 8 of `1.8.0_402`.
+fn major(said: &str) -> Option<u32> {
+    let version = said.split_once("version \"")?.1;
+    let version = version.strip_prefix("1.").unwrap_or(version);
+    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// The first 12 digits of the hash of what something is made from.
+fn key<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut hash = Sha256::new();
+    for (name, text) in files {
+        for part in [name, text] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+const UNFINISHED: &str = ".unfinished-";
+
+/// Waits until no other khaos fills the cache, and clears what a killed one left there.
+async fn alone(cache: &Path, report: &impl Fn(&str)) -> Result<File, LabError> {
+    let path = cache.join("lock");
+    let lock = at(&path, "--cache", File::create(&path))?;
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(source)) => return at(&path, "--cache", Err(source)),
+            Err(TryLockError::WouldBlock) if told => {}
+            Err(TryLockError::WouldBlock) => {
+                report("Waiting for another khaos that is filling the cache");
+                told = true;
+            }
+        }
+        sleep_until(Instant::now() + Duration::from_millis(200)).await;
+    }
+    for entry in at(cache, "--cache", std::fs::read_dir(cache))?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            at(&entry.path(), "--cache", std::fs::remove_dir_all(entry.path()))?;
+        }
+    }
+    Ok(lock)
+}
+
+async fn get_flink(
+    version: FlinkVersion,
+    cache: &Path,
+    target: &Path,
+    report: &impl Fn(&str),
+) -> Result<(), LabError> {
+    let what = format!("Flink {version}");
+    let maven = maven(&what)?;
+    report(&format!("Getting {what} with Maven, about 85 MB, once"));
+    let folder = unfinished(cache)?;
+    let (pom, jars) = (folder.path().join("pom.xml"), folder.path().join("jars"));
+    at(&pom, "--cache", std::fs::write(&pom, FLINK_POM))?;
+    let mut command = Command::new(maven);
+    command
+        .arg("dependency:copy-dependencies")
+        .arg(format!("-DoutputDirectory={}", jars.display()))
+        .arg(format!("-Dflink.version={}", version.flink))
+        .arg(format!("-Dreporter.version={}", version.reporter))
+        .arg(format!("-Dlog4j.version={}", version.log4j));
+    run(command, folder.path(), &what).await?;
+    at(target, "--cache", std::fs::rename(&jars, target))
+}
+
+async fn build_job(cache: &Path, target: &Path, report: &impl Fn(&str)) -> Result<(), LabError> {
+    let what = "the lab's job";
+    let maven = maven(what)?;
+    report("Building the lab's job with Maven, once");
+    let folder = unfinished(cache)?;
+    for (name, text) in JOB {
+        let path = folder.path().join(name);
+        let parent = path.parent().unwrap_or(folder.path());
+        at(&path, "--cache", std::fs::create_dir_all(parent))?;
+        at(&path, "--cache", std::fs::write(&path, text))?;
+    }
+    let mut command = Command::new(maven);
+    // The job's tests belong to whoever changes it: `./test.sh --long`.
+    command.arg("-Dmaven.test.skip=true").arg("package");
+    run(command, folder.path(), what).await?;
+    let jar = folder.path().join("target/paced-job.jar");
+    at(target, "--cache", std::fs::rename(&jar, target))
+}
+
+fn maven(what: &str) -> Result<PathBuf, LabError> {
+    in_path("mvn").ok_or_else(|| LabError::NoMaven { what: what.to_owned() })
+}
+
+fn unfinished(cache: &Path) -> Result<tempfile::TempDir, LabError> {
+    at(cache, "--cache", tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(cache))
+}
+
+/// Runs Maven on the `pom.xml` in `folder`.
+async fn run(mut command: Command, folder: &Path, what: &str) -> Result<(), LabError> {
+    let log = folder.join("maven.log");
+    let out = at(&log, "--cache", File::create(&log))?;
+    let err = at(&log, "--cache", out.try_clone())?;
+    command.args(["-B", "-ntp", "-q", "-f"]).arg(folder.join("pom.xml")).current_dir(folder);
+    command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
+    let program = PathBuf::from(command.get_program());
+    let child = command.spawn().map_err(|source| LabError::Spawn { program, source })?;
+    let mut maven = Maven(child);
+    loop {
+        if let Some(status) = at(&log, "--cache", maven.0.try_wait())? {
+            if status.success() {
+                return Ok(());
+            }
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let why = last_words(&said).unwrap_or_else(|| status.to_string());
+            return Err(LabError::Maven { what: what.to_owned(), why });
+        }
+        sleep_until(Instant::now() + Duration::from_millis(50)).await;
+    }
+}
+
+/// A Maven that ends, with what it started, when nobody waits for it any more.
+struct Maven(Child);
+
+impl Drop for Maven {
+    fn drop(&mut self) {
+        // Only while it has not been waited for: until then nobody else can have its pid.
+        if let (Ok(None), Some(group)) = (self.0.try_wait(), Pid::from_raw(self.0.id() as i32)) {
+            let _ = kill_process_group(group, Signal::KILL);
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// What Maven said that a person can use: the first errors, without its own advertisement.
+fn last_words(said: &str) -> Option<String> {
+    let noise = ["To see the full", "Re-run Maven", "For more information", "[Help", "-> [Help"];
+    let words: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("[ERROR]"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !noise.iter().any(|noise| line.starts_with(noise)))
+        .take(3)
+        .collect();
+    let any = said.lines().map(str::trim).rfind(|line| !line.is_empty());
+    if words.is_empty() { any.map(str::to_owned) } else { Some(words.join(" | ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is not in the list would be missing from the jar.
+    #[test]
+    fn every_source_of_the_job_is_in_the_binary() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/jobs");
+        let java = folder.join("src/main/java/khaos/lab");
+        let mut there: Vec<String> = std::fs::read_dir(java)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .map(|name| format!("src/main/java/khaos/lab/{name}"))
+            .collect();
+        there.push("pom.xml".to_owned());
+        there.sort();
+        let listed: Vec<&str> = JOB.iter().map(|(name, _)| *name).collect();
+        assert_eq!(listed, there);
+        let all = std::fs::read_dir(folder.join("src/main")).unwrap().count();
+        assert_eq!(all, 1, "there are no resources to forget");
+    }
+
+    #[test]
+    fn java_tells_its_version() {
+        for (said, version) in [
+            ("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK Runtime", Some(17)),
+            ("java version \"1.8.0_402\"\n", Some(8)),
+            ("Picked up JAVA_TOOL_OPTIONS: -Da=b\nopenjdk version \"21\" 2023\n", Some(21)),
+            ("openjdk version \"25-ea\"", Some(25)),
+            ("The operation couldn't be completed.", None),
+            ("version \"\"", None),
+        ] {
+            assert_eq!(major(said), version, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_place_without_room_is_refused() {
+        let error = enough_space(Path::new("/proc"), "--cache").unwrap_err().to_string();
+        assert!(error.starts_with("/proc: 0 MB are free, the lab needs 300"), "{error}");
+        assert!(error.contains("--cache"), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_java_would_take_apart_is_refused() {
+        readable_by_java(Path::new("/home/a b/ä-1.0_x"), "--dir").unwrap();
+        for path in ["/a:b", "/a,b", "/a%20b", "/a\nb", "/a\"b"] {
+            let error = readable_by_java(Path::new(path), "--dir").unwrap_err().to_string();
+            assert!(error.contains("--dir"), "{error}");
+        }
+    }
+
+    #[test]
+    fn mavens_last_words_are_its_errors() {
+        let said = "[WARNING] old\n[ERROR] Failed to execute goal: no route to host -> [Help 1]\n\
+                    [ERROR] \n[ERROR] Re-run Maven using the -X switch\n";
+        let words = last_words(said).unwrap();
+        assert_eq!(words, "Failed to execute goal: no route to host -> [Help 1]");
+        assert_eq!(last_words("mvn: broken\n\n").as_deref(), Some("mvn: broken"));
+        assert_eq!(last_words(""), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! Submit: the lab's job, whose load, capacity and state are known.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use reqwest::multipart::{Form, Part};
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+
+use super::error::LabError;
+
+/// What arrives: for how long (s) at which rate (events/s), one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rates(Vec<(f64, u64)>);
+
+impl FromStr for Rates {
+    type Err = String;
+
+    /// Reads `60:2000,0.5:5000`: seconds, down to a millisecond, and whole events/s.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let segment = |segment: &str| {
+            let (seconds, rate) = segment.split_once(':')?;
+            let (seconds, rate): (f64, u64) =
+                (seconds.trim().parse().ok()?, rate.trim().parse().ok()?);
+            let millis = seconds * 1_000.0;
+            let whole = (millis - millis.round()).abs() < 1e-6;
+            // Ten years: the job's sums stay far inside 64 bits.
+            (whole && (1.0..=3.2e11).contains(&millis)).then_some((seconds, rate))
+        };
+        let read = |part: &str| {
+            segment(part).ok_or_else(|| {
+                format!(
+                    "'{part}' is not seconds:events/s with at least a millisecond, as in 60:2000"
+                )
+            })
+        };
+        text.split(',').map(read).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl fmt::Display for Rates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let segments: Vec<String> = self.0.iter().map(|(s, rate)| format!("{s}:{rate}")).collect();
+        f.write_str(&segments.join(","))
+    }
+}
+
+/// What holds after the last of the [`Rates`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Then {
+    /// The last one, for ever.
+    #[default]
+    Hold,
+    /// All of them again.
+    Repeat,
+}
+
+/// The lab's job. `lab/README.md` says what was seen of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PacedJob {
+    /// Its name in Flink.
+    pub name: String,
+    /// What arrives, by the wall clock and whether the job runs or not.
+    pub rates: Rates,
+    /// What arrives after that.
+    pub then: Then,
+    /// When the rates begin, ms since the epoch; the submission when `None`. A job that continues from a
+    /// savepoint needs that of the job before.
+    pub epoch_ms: Option<i64>,
+    /// What it sustains, events/s.
+    pub capacity: u64,
+    /// Size of its keyed state, bytes.
+    pub state_bytes: u64,
+    /// Over how many keys the state is spread.
+    pub keys: u32,
+    /// Subtasks of each of its two vertices.
+    pub parallelism: u32,
+    /// Flink configuration of this job alone.
+    pub flink_configuration: BTreeMap<String, String>,
+}
+
+impl Default for PacedJob {
+    fn default() -> Self {
+        Self {
+            name: "paced".to_owned(),
+            rates: Rates(vec![(3_600.0, 2_000)]),
+            then: Then::Hold,
+            epoch_ms: None,
+            capacity: 5_000,
+            state_bytes: 10_000_000,
+            keys: 1_024,
+            parallelism: 2,
+            flink_configuration: BTreeMap::new(),
+        }
+    }
+}
+
+impl PacedJob {
+    /// The body of `POST /jars/:id/run`.
+    fn run_request(&self) -> Value {
+        let then = match self.then {
+            Then::Hold => "hold",
+            Then::Repeat => "repeat",
+        };
+        let mut arguments: Vec<String> = [
+            ("--rates", self.rates.to_string()),
+            ("--then", then.to_owned()),
+            ("--capacity", self.capacity.to_string()),
+            ("--state-bytes", self.state_bytes.to_string()),
+            ("--keys", self.keys.to_string()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
+        if let Some(epoch) = self.epoch_ms {
+            arguments.extend(["--epoch-ms".to_owned(), epoch.to_string()]);
+        }
+        // The job gives itself no name, so that this one holds.
+        let mut configuration = self.flink_configuration.clone();
+        configuration.insert("pipeline.name".to_owned(), self.name.clone());
+        json!({
+            "programArgsList": arguments,
+            "parallelism": self.parallelism,
+            "flinkConfiguration": configuration,
+        })
+    }
+}
+
+/// Uploads the jar and runs the job: its id.
+pub(super) async fn submit(
+    client: &Client,
+    rest_url: &str,
+    jar: Vec<u8>,
+    job: &PacedJob,
+) -> Result<String, LabError> {
+    let part = Part::bytes(jar).file_name("paced-job.jar");
+    let url = format!("{rest_url}/jars/upload");
+    let upload = client.post(&url).multipart(Form::new().part("jarfile", part));
+    let reply = answer(job, &url, upload.send().await).await?;
+    let named = reply["filename"].as_str().and_then(|path| path.rsplit('/').next());
+    let jar = named.ok_or_else(|| refused(job, format!("no file name in {reply}")))?;
+    let url = format!("{rest_url}/jars/{jar}/run");
+    let run = client.post(&url).json(&job.run_request());
+    let reply = answer(job, &url, run.send().await).await?;
+    let id = reply["jobid"].as_str();
+    id.map(str::to_owned).ok_or_else(|| refused(job, format!("no job id in {reply}")))
+}
+
+async fn answer(
+    job: &PacedJob,
+    url: &str,
+    sent: reqwest::Result<Response>,
+) -> Result<Value, LabError> {
+    let unheard = |source: reqwest::Error| LabError::Rest {
+        url: url.to_owned(),
+        source: source.without_url(),
+    };
+    let response = sent.map_err(unheard)?;
+    let status = response.status();
+    let text = response.text().await.map_err(unheard)?;
+    match serde_json::from_str::<Value>(&text) {
+        Ok(reply) if status.is_success() => Ok(reply),
+        Ok(reply) => Err(refused(job, reason(&reply))),
+        Err(_) => Err(refused(job, format!("{status}: {text}"))),
+    }
+}
+
+fn refused(job: &PacedJob, why: String) -> LabError {
+    LabError::Refused { job: job.name.clone(), why }
+}
+
+/// The root cause among Flink's errors, which are Java stack traces.
+fn reason(reply: &Value) -> String {
+    let errors = reply["errors"].as_array();
+    let texts: Vec<&str> = errors.into_iter().flatten().filter_map(Value::as_str).collect();
+    let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).map(str::trim).collect();
+    let cause = lines.iter().rev().find_map(|line| line.strip_prefix("Caused by: "));
+    let cause = cause.or_else(|| lines.last().copied());
+    cause.map_or_else(|| reply.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_what_the_job_understands() {
+        for text in ["3600:2000", "60:2000,0.5:0,0.001:5000"] {
+            assert_eq!(text.parse::<Rates>().unwrap().to_string(), text);
+        }
+        for text in [
+            "", "60", "60:", "60:2:1", "a:1", "0:5", "-1:5", "1:-5", "0.0001:5", "1:2.5", "inf:1",
+            "NaN:1",
+        ] {
+            let error = text.parse::<Rates>().unwrap_err();
+            assert!(error.contains("60:2000"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_job_is_part_of_its_configuration() {
+        let job = PacedJob {
+            name: "my job".to_owned(),
+            epoch_ms: Some(7),
+            flink_configuration: [("a".to_owned(), "b".to_owned())].into(),
+            ..PacedJob::default()
+        };
+        let request = job.run_request();
+        assert_eq!(request["flinkConfiguration"], json!({"a": "b", "pipeline.name": "my job"}));
+        let arguments = "--rates 3600:2000 --then hold --capacity 5000 --state-bytes 10000000 \
+                         --keys 1024 --epoch-ms 7";
+        assert_eq!(request["programArgsList"], json!(arguments.split(' ').collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn flinks_errors_end_with_their_cause() {
+        let trace = "org.apache.X: outer\n\tat a.b(C.java:1)\nCaused by: java.lang.Y: \
+                     --capacity is at least 1, not 0\n\tat d.e(F.java:2)\n\t... 3 more\n";
+        let reply = json!({"errors": ["Internal server error.", trace]});
+        assert_eq!(reason(&reply), "java.lang.Y: --capacity is at least 1, not 0");
+        assert_eq!(reason(&json!({"errors": ["Not found."]})), "Not found.");
+        assert_eq!(reason(&json!({"odd": 1})), "{\"odd\":1}");
+    }
+}
