@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 use self::deployment::Described;
 use self::history::Followed;
+pub(crate) use self::messages::Errors;
 use self::messages::{CheckpointStatistics, JobSummary, Operation, Overview};
 use self::metrics::Sampler;
 use self::rest::Rest;

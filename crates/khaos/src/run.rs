@@ -23,7 +23,7 @@ use khaos_control::tuner::{self, Tuner};
 use khaos_core::job::JobRun;
 use khaos_core::optimize::Goals;
 use khaos_core::record::Record;
-use khaos_core::units::Timestamp;
+use khaos_core::units::{Span, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::telling::Telling;
@@ -65,6 +65,11 @@ impl Daemon {
     /// dropped, nobody drives any more: the job is at its own interval.
     pub async fn follow(&self, until: Timestamp) -> Result<(), ReconcileError> {
         let Some(run) = self.await_job(until).await else { return Ok(()) };
+        // Where nobody else samples, sampling begins with the first question: it is asked now.
+        let nothing = Span::last(0.0, self.clock.now());
+        if let Err(error) = self.metrics.readings(&run.engine_id, nothing).await {
+            tracing::warn!(job = %self.job.key, "no readings yet: {error}");
+        }
         let own = run.checkpointing.interval;
         let Job { key, mode, objectives, max, .. } = &self.job;
         if let Some(max) = max.filter(|max| *max > own) {

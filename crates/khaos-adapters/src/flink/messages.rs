@@ -159,7 +159,7 @@ impl FailureCause {
 }
 
 /// The innermost reason of a Java stack trace, without its class.
-pub(super) fn last_cause(trace: &str) -> String {
+fn last_cause(trace: &str) -> String {
     let mut causes = trace.lines().filter_map(|line| line.trim().strip_prefix("Caused by: "));
     let line = causes.next_back().or_else(|| trace.lines().next());
     let line = line.unwrap_or("no reason given").trim();
@@ -187,8 +187,15 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::
 
 /// `{"errors":[…]}`
 #[derive(Debug, Deserialize)]
-pub(super) struct Errors {
-    pub(super) errors: Vec<String>,
+pub(crate) struct Errors {
+    errors: Vec<String>,
+}
+
+impl Errors {
+    /// The innermost reason of the last error: those before are titles.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.errors.last().map(|text| last_cause(text))
+    }
 }
 
 #[cfg(test)]
@@ -204,5 +211,16 @@ mod tests {
         assert_eq!(last_cause(trace), "Not all required tasks are currently running.");
         assert_eq!(last_cause("Job could not be found."), "Job could not be found.");
         assert_eq!(last_cause(""), "no reason given");
+    }
+
+    #[test]
+    fn errors_end_with_their_reason() {
+        let trace = "org.apache.X: outer\n\tat a.b(C.java:1)\nCaused by: java.lang.Y: --capacity is \
+                     at least 1, not 0\n\tat d.e(F.java:2)\n\t... 3 more\n";
+        let told = |errors: &[&str]| Errors { errors: errors.iter().map(|&e| e.into()).collect() };
+        let reason = told(&["Internal server error.", trace]).reason();
+        assert_eq!(reason.as_deref(), Some("--capacity is at least 1, not 0"));
+        assert_eq!(told(&["Not found."]).reason().as_deref(), Some("Not found."));
+        assert_eq!(told(&[]).reason(), None);
     }
 }

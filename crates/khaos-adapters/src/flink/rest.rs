@@ -10,7 +10,7 @@ use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::messages::{Errors, last_cause};
+use super::messages::Errors;
 
 /// How long an answer may take. Flink answers in milliseconds; one that does not within this time
 /// is treated as not there.
@@ -102,8 +102,7 @@ impl Rest {
                 unavailable(&format!("the answer is not what Flink answers: {error}"))
             });
         }
-        let said = serde_json::from_slice::<Errors>(&body).ok();
-        let said = said.and_then(|errors| errors.errors.last().map(|text| last_cause(text)));
+        let said = serde_json::from_slice::<Errors>(&body).ok().and_then(|errors| errors.reason());
         let said = said.unwrap_or_else(|| status.to_string());
         Err(match status {
             StatusCode::NOT_FOUND => PortError::NotFound(what.to_owned()),

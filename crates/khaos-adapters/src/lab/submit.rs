@@ -6,9 +6,11 @@ use std::str::FromStr;
 
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Response};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::LabError;
+use crate::flink::Errors;
 
 /// What arrives: for how long (s) at which rate (events/s), one after the other.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,23 +163,16 @@ async fn answer(
     let text = response.text().await.map_err(unheard)?;
     match serde_json::from_str::<Value>(&text) {
         Ok(reply) if status.is_success() => Ok(reply),
-        Ok(reply) => Err(refused(job, reason(&reply))),
+        Ok(reply) => {
+            let said = Errors::deserialize(&reply).ok().and_then(|errors| errors.reason());
+            Err(refused(job, said.unwrap_or_else(|| reply.to_string())))
+        }
         Err(_) => Err(refused(job, format!("{status}: {text}"))),
     }
 }
 
 fn refused(job: &PacedJob, why: String) -> LabError {
     LabError::Refused { job: job.name.clone(), why }
-}
-
-/// The root cause among Flink's errors, which are Java stack traces.
-fn reason(reply: &Value) -> String {
-    let errors = reply["errors"].as_array();
-    let texts: Vec<&str> = errors.into_iter().flatten().filter_map(Value::as_str).collect();
-    let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).map(str::trim).collect();
-    let cause = lines.iter().rev().find_map(|line| line.strip_prefix("Caused by: "));
-    let cause = cause.or_else(|| lines.last().copied());
-    cause.map_or_else(|| reply.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -211,15 +206,5 @@ mod tests {
         let arguments = "--rates 3600:2000 --then hold --capacity 5000 --state-bytes 10000000 \
                          --keys 1024 --epoch-ms 7";
         assert_eq!(request["programArgsList"], json!(arguments.split(' ').collect::<Vec<_>>()));
-    }
-
-    #[test]
-    fn flinks_errors_end_with_their_cause() {
-        let trace = "org.apache.X: outer\n\tat a.b(C.java:1)\nCaused by: java.lang.Y: \
-                     --capacity is at least 1, not 0\n\tat d.e(F.java:2)\n\t... 3 more\n";
-        let reply = json!({"errors": ["Internal server error.", trace]});
-        assert_eq!(reason(&reply), "java.lang.Y: --capacity is at least 1, not 0");
-        assert_eq!(reason(&json!({"errors": ["Not found."]})), "Not found.");
-        assert_eq!(reason(&json!({"odd": 1})), "{\"odd\":1}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use khaos_adapters::flink::Flink;
@@ -28,7 +29,11 @@ pub(crate) struct Cluster {
 /// How a job checkpoints by itself.
 #[derive(Clone, Copy)]
 pub(crate) enum Mode {
+    /// Driven checkpoints replace its own.
     Full,
+    /// As full, and checkpoints overtake what stands in buffers.
+    Unaligned,
+    /// Driven checkpoints come on top of its own.
     Assist,
 }
 
@@ -52,7 +57,8 @@ impl Cluster {
 
     /// Submits a job whose own interval is `own_s`, and waits until it runs.
     pub(crate) async fn job(&self, name: &str, mode: Mode, own_s: u32) -> JobRun {
-        let pause_s = if let Mode::Full = mode { own_s } else { 0 };
+        let pause_s = if let Mode::Assist = mode { 0 } else { own_s };
+        let unaligned = matches!(mode, Mode::Unaligned);
         let job = PacedJob {
             name: name.to_owned(),
             rates: format!("3600:{RATE}").parse().unwrap(),
@@ -60,6 +66,7 @@ impl Cluster {
             flink_configuration: BTreeMap::from([
                 ("execution.checkpointing.interval".to_owned(), format!("{own_s} s")),
                 ("execution.checkpointing.min-pause".to_owned(), format!("{pause_s} s")),
+                ("execution.checkpointing.unaligned.enabled".to_owned(), unaligned.to_string()),
             ]),
             ..PacedJob::default()
         };
@@ -119,6 +126,28 @@ impl Cluster {
             assert!(self.clock.now() < deadline, "waited {deadline_s} s for {what}");
             self.pause(0.25).await;
         }
+    }
+}
+
+/// A khaos that runs. Dropping it kills it, with -9, so that a test that fails leaves none.
+pub(crate) struct Khaos(pub(crate) Child);
+
+impl Khaos {
+    pub(crate) fn starts(arguments: &[&str]) -> Self {
+        Self::starts_in(Path::new("."), arguments)
+    }
+
+    pub(crate) fn starts_in(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_khaos"));
+        command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Khaos {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

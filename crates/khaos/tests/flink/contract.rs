@@ -19,7 +19,7 @@ async fn contract_on(version: &str, port_base: u16) {
     let cluster = Cluster::up(version, port_base, 2).await;
     let read = cluster.bench(&cluster.job("read", Mode::Full, 8).await);
     let paced = cluster.bench(&cluster.job("paced", Mode::Full, 8).await);
-    let full = cluster.bench(&cluster.job("full", Mode::Full, 8).await);
+    let unaligned = cluster.bench(&cluster.job("unaligned", Mode::Unaligned, 8).await);
     let assist = cluster.bench(&cluster.job("assist", Mode::Assist, 8).await);
     futures::join!(
         async {
@@ -30,8 +30,8 @@ async fn contract_on(version: &str, port_base: u16) {
         },
         async { contract::achieves_its_interval(&paced, &driver(&paced)).await },
         async {
-            contract::released_falls_back(&full, &driver(&full)).await;
-            contract::refuses_stale_generations(&full, &driver(&full)).await;
+            contract::released_falls_back(&unaligned, &driver(&unaligned)).await;
+            contract::refuses_stale_generations(&unaligned, &driver(&unaligned)).await;
         },
         async { contract::released_falls_back(&assist, &driver(&assist)).await },
     );

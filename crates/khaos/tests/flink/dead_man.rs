@@ -1,39 +1,19 @@
 //! The dead-man switch: khaos is killed with -9 while it drives, and the job's own checkpoints go on.
 
-use std::process::{Child, Command, Stdio};
-
 use khaos_core::job::{CompletedCheckpoint, JobRun};
 use khaos_core::units::Timestamp;
 
-use crate::bench::{Cluster, Mode, in_real_time};
+use crate::bench::{Cluster, Khaos, Mode, in_real_time};
 
 /// The job's own interval, s.
 const OWN_S: u32 = 8;
 /// What khaos drives, s.
 const DRIVEN_S: u32 = 2;
 
-/// `khaos drive`, killed at the latest when the test ends.
-struct Khaos(Child);
-
-impl Khaos {
-    fn drives(cluster: &Cluster, run: &JobRun) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_khaos"));
-        command.args(["drive", &run.key.0, "--json", "--interval", &format!("{DRIVEN_S}s")]);
-        command.args(["--url", cluster.lab.rest_url()]);
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Khaos {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn drive(cluster: &Cluster, run: &JobRun) -> Khaos {
+    let interval = format!("{DRIVEN_S}s");
+    let url = cluster.lab.rest_url();
+    Khaos::starts(&["drive", &run.key.0, "--json", "--interval", &interval, "--url", url])
 }
 
 /// No gap between completed checkpoints is longer than the job's own interval + δ + 1 s.
@@ -56,12 +36,12 @@ async fn driven_until_killed(
             cluster.completed(run, Timestamp(0)).await.last().copied()
         })
         .await;
-    let khaos = Khaos::drives(cluster, run);
+    let khaos = drive(cluster, run);
     for _ in 0..4 {
         cluster.pause(f64::from(OWN_S) / 2.0).await;
         cluster.completed(run, Timestamp(0)).await;
     }
-    khaos.kill();
+    drop(khaos);
     let died = cluster.clock.now();
     // Two of its own intervals and a bit: so that two of them are seen, if they come.
     for _ in 0..5 {

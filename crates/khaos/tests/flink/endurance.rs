@@ -1,12 +1,12 @@
 //! Half an hour of driving every two seconds: nothing fails, nothing piles up, nothing grows.
 
-use std::process::{Command, Stdio};
+use std::io::Read;
 
 use khaos_control::core::stats::median;
 use khaos_control::ports::Checkpoints;
 use serde_json::Value;
 
-use crate::bench::{Cluster, Mode, in_real_time};
+use crate::bench::{Cluster, Khaos, Mode, in_real_time};
 use crate::proxy::Proxy;
 
 const MINUTES: u32 = 30;
@@ -21,23 +21,26 @@ fn resident(pid: u32) -> f64 {
 async fn half_an_hour(cluster: Cluster) {
     let run = cluster.job("driven", Mode::Full, 60).await;
     let proxy = Proxy::before(cluster.lab.rest_url()).await;
-    let mut khaos = Command::new(env!("CARGO_BIN_EXE_khaos"))
-        .args(["drive", "driven", "--json", "--interval", "2s", "--url", &proxy.url])
-        .args(["--for", &format!("{MINUTES}m")])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let length = format!("{MINUTES}m");
+    let arguments = ["drive", "driven", "--json", "--interval", "2s", "--for", &length];
+    let mut khaos = Khaos::starts(&[&arguments[..], &["--url", &proxy.url]].concat());
+    // What it tells is more than a pipe holds: it is read while it is told.
+    let mut stdout = khaos.0.stdout.take().unwrap();
+    let told = std::thread::spawn(move || {
+        let mut told = String::new();
+        stdout.read_to_string(&mut told).map(|_| told)
+    });
     let mut memory = Vec::new();
     for _ in 0..2 * MINUTES - 1 {
         cluster.pause(30.0).await;
-        memory.push(resident(khaos.id()));
+        memory.push(resident(khaos.0.id()));
     }
-    while khaos.try_wait().unwrap().is_none() {
-        cluster.pause(1.0).await;
+    while !told.is_finished() {
+        cluster.pause(0.5).await;
     }
-    let output = khaos.wait_with_output().unwrap();
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told = told.join().unwrap().unwrap();
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert!(khaos.0.wait().unwrap().success());
     let failed = cluster.flink.history(&run.engine_id).await.unwrap().failed;
     let (first, last) =
         (median(&memory[4..14]).unwrap(), median(&memory[memory.len() - 10..]).unwrap());
@@ -50,7 +53,6 @@ async fn half_an_hour(cluster: Cluster) {
         proxy.most_outstanding(),
         proxy.requests(),
     );
-    assert!(output.status.success());
     assert_eq!((failed, proxy.most_outstanding()), (0, 1));
     assert_eq!((&told["restarts"], &told["engine_id_after"]), (&0.into(), &told["engine_id"]));
     // What it tells at the end it has to remember: 24 bytes a checkpoint.

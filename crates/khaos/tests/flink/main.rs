@@ -8,4 +8,5 @@ mod contract;
 mod dead_man;
 mod endurance;
 mod proxy;
+mod run;
 mod trouble;

@@ -8,6 +8,8 @@ use khaos_control::ports::Actuator;
 use khaos_core::job::{JobKey, JobRun};
 use khaos_core::units::CheckpointInterval;
 
+use serde_json::{Value, json};
+
 use crate::bench::{Cluster, Mode, in_real_time};
 use crate::proxy::{Fault, Proxy};
 
@@ -81,11 +83,44 @@ impl Drive {
     }
 }
 
+/// A savepoint and a checkpoint that somebody else asks for complete, and the drive goes on.
+async fn others_may_checkpoint_too(cluster: &Cluster, run: &JobRun, drive: &Drive) {
+    drive.news();
+    let client = reqwest::Client::new();
+    let job = format!("{}/jobs/{}", cluster.lab.rest_url(), run.engine_id);
+    let target = format!("file://{}/savepoints", cluster.lab.folder().display());
+    let savepoint = json!({ "target-directory": target, "cancel-job": false });
+    let mut ends = Vec::new();
+    for (path, body) in [("savepoints", savepoint), ("checkpoints", json!({}))] {
+        let url = format!("{job}/{path}");
+        let answer = client.post(&url).json(&body).send().await.unwrap();
+        let asked: Value = answer.json().await.unwrap();
+        ends.push(format!("{url}/{}", asked["request-id"].as_str().unwrap()));
+    }
+    for end in ends {
+        let result = cluster
+            .wait_for("what others asked for", 60.0, async || {
+                let told: Value = client.get(&end).send().await.unwrap().json().await.unwrap();
+                (told["status"]["id"] == "COMPLETED").then(|| told["operation"].clone())
+            })
+            .await;
+        assert!(result.get("failure-cause").is_none(), "{result}");
+        assert!(result.get("failureCause").is_none(), "{result}");
+    }
+    let held = |event: &DriveEvent| {
+        matches!(event, DriveEvent::Now(Condition::Waiting(_) | Condition::Failing(_)))
+    };
+    let told = drive.news();
+    assert!(!told.iter().any(held), "nothing failed for that: {told:?}");
+    drive.goes_on(cluster).await;
+}
+
 async fn trouble_on(version: &str, port_base: u16) {
     let mut cluster = Cluster::up(version, port_base, 2).await;
     let run = cluster.job("driven", Mode::Full, OWN_S).await;
     let drive = Drive::begin(&cluster, &run).await;
     drive.goes_on(&cluster).await;
+    others_may_checkpoint_too(&cluster, &run, &drive).await;
 
     for (fault, says) in [
         (Fault::InternalError, "500"),
