@@ -3,11 +3,13 @@
 //! [`cli`] is what the user can type, [`input`] reads the files that they name. [`demo`] tells the
 //! story of the three phases; [`simulate`] lives a day under each policy and [`score`] judges it;
 //! [`report`] draws a day from its records, [`mod@table`] prints what is printed in rows. [`lab`]
-//! starts a real Flink, [`drive`] drives a real job by hand, in real time ([`mod@clock`]).
+//! starts a real Flink, [`doctor`] examines a real job and [`drive`] drives it by hand, in real time
+//! ([`mod@clock`]).
 
 pub mod cli;
 pub mod clock;
 pub mod demo;
+pub mod doctor;
 pub mod drive;
 pub mod input;
 pub mod lab;
