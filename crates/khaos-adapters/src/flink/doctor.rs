@@ -12,6 +12,8 @@ mod facts;
 mod reading;
 mod restarts;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use khaos_control::core::job::JobKey;
 use khaos_control::core::units::Seconds;

@@ -83,14 +83,7 @@ fn restarts_per_loss(facts: &Facts, strategy: &Strategy) -> u64 {
 fn restarts(facts: &Facts, strategy: &Strategy) -> Finding {
     let check = "restarts";
     let per_loss = restarts_per_loss(facts, strategy);
-    // 1.x does not say whether the job was submitted with restarts of its own.
-    let whose = match &facts.restart_strategy {
-        Ok(told) if is_cluster_level(told) => {
-            " (as the cluster is configured: this Flink does not tell whether the job was submitted \
-             with other ones)"
-        }
-        _ => "",
-    };
+    let told = |finding| if tells(facts) { finding } else { guessed(finding) };
     let forever = |finding: Finding| {
         finding
             .set(Restart::Job, TYPE, "fixed-delay")
@@ -106,14 +99,14 @@ fn restarts(facts: &Facts, strategy: &Strategy) -> Finding {
     );
     match strategy {
         Strategy::None => forever(
-            Finding::problem(check, format!("none: the first failure ends the job{whose}"))
+            Finding::problem(check, "none: the first failure ends the job")
                 .because("what Khaos keeps short is recovery, and there is none"),
         ),
         Strategy::Fixed { attempts, .. } if *attempts >= UNLIMITED => {
-            Finding::ok(check, format!("without limit{whose}"))
+            told(Finding::ok(check, "without limit"))
         }
         Strategy::Fixed { attempts, .. } => {
-            let seen = format!("{attempts} in all, then the job has failed{whose}");
+            let seen = format!("{attempts} in all, then the job has failed");
             let finding = match *attempts < per_loss {
                 true => Finding::problem(check, seen),
                 false => Finding::advice(check, seen),
@@ -121,7 +114,7 @@ fn restarts(facts: &Facts, strategy: &Strategy) -> Finding {
             forever(finding.because(format!("{about}. They are counted over the job's whole life")))
         }
         Strategy::Exponential { attempts: Some(attempts), longest_s, .. } => {
-            let seen = format!("{attempts} in a row, then the job has failed{whose}");
+            let seen = format!("{attempts} in a row, then the job has failed");
             Finding::advice(check, seen)
                 .because(format!("{about}; delays grow to {}", time(*longest_s)))
                 .set(
@@ -131,21 +124,19 @@ fn restarts(facts: &Facts, strategy: &Strategy) -> Finding {
                 )
                 .costs("a job that fails for good restarts for ever: watch its restarts")
         }
-        Strategy::Exponential { first_s, longest_s, .. } => Finding::ok(
-            check,
-            format!(
-                "without limit, after {} at first and up to {} when failures follow each other{whose}",
-                time(*first_s),
-                time(*longest_s)
-            ),
-        ),
+        Strategy::Exponential { first_s, longest_s, .. } => {
+            let (first, longest) = (time(*first_s), time(*longest_s));
+            told(Finding::ok(
+                check,
+                format!("without limit, after {first}, and up to {longest} when failures repeat"),
+            ))
+        }
         Strategy::FailureRate { failures, interval_s, .. } => {
             let interval = time(*interval_s);
-            let seen = format!(
-                "at most {failures} failures within {interval}, then the job has failed{whose}"
-            );
+            let seen =
+                format!("at most {failures} failures within {interval}, then the job has failed");
             if *failures > 2 * per_loss {
-                return Finding::ok(check, seen);
+                return told(Finding::ok(check, seen));
             }
             let finding = match *failures < per_loss {
                 true => Finding::problem(check, seen),
@@ -160,13 +151,28 @@ fn restarts(facts: &Facts, strategy: &Strategy) -> Finding {
                 )
                 .costs("a job that fails for good takes longer to end")
         }
-        Strategy::Default => Finding::ok(
+        Strategy::Default => told(Finding::ok(
             check,
-            format!(
-                "without limit: none is configured, and that is Flink's default with checkpoints{whose}"
-            ),
-        ),
+            "without limit: none are configured, and that is Flink's default with checkpoints",
+        )),
     }
+}
+
+/// Whether Flink tells this job's own restarts: 1.x calls it the cluster's default even where the
+/// job was submitted with restarts of its own.
+fn tells(facts: &Facts) -> bool {
+    !facts.restart_strategy.as_ref().is_ok_and(|told| is_cluster_level(told))
+}
+
+/// What the cluster is configured to do is not known to be what the job does.
+fn guessed(finding: Finding) -> Finding {
+    let seen = format!("{} for the cluster", finding.seen);
+    Finding { seen, verdict: Verdict::Unknown, ..finding }
+        .because(
+            "this Flink does not tell whether the job was submitted with a restart-strategy of its \
+             own, which would hold instead",
+        )
+        .to_do(Restart::None, "see how the job is submitted: nothing to do where it sets none")
 }
 
 fn delay(strategy: &Strategy) -> Finding {
@@ -333,12 +339,12 @@ fn high_availability(facts: &Facts) -> Finding {
         }
         _ => Finding::advice(check, "none: a JobManager that is lost takes the job with it")
             .because("no checkpoint is restored by itself then, whoever took it and how often")
-            .set(Restart::Cluster, "high-availability.type", "kubernetes (or zookeeper)")
+            .set(Restart::Cluster, "high-availability.type", "kubernetes")
             .set(
                 Restart::Cluster,
                 "high-availability.storageDir",
                 "s3://… or another folder that every machine reaches",
             )
-            .costs("a ZooKeeper to run where there is no Kubernetes"),
+            .costs("where there is no Kubernetes: zookeeper instead, and one to run"),
     }
 }
