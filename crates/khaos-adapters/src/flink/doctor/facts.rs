@@ -227,7 +227,7 @@ async fn try_trigger(rest: &Rest, id: &EngineJobId, patience: Seconds) -> Trigge
 /// Whether there is a way to change the interval of a running job, asked so that nothing can change:
 /// of a job whose id is none, and without a value. Where the path is known, Flink complains about
 /// the id (400, as it does for every path with such an id); where it is not, about the path (404).
-/// Sending a real job the interval that it has already would set its timer anew.
+/// Sending a real job even the interval that it has could set its timer anew.
 async fn runtime_configuration(rest: &Rest) -> Asked<bool> {
     match rest.patch_status("/jobs/khaos-doctor/checkpoints/configuration").await? {
         400 => Ok(true),
