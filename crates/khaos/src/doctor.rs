@@ -112,10 +112,10 @@ fn counted(n: usize, one: &str, many: &str) -> String {
 /// As a shell takes it for one word.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    match !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
+        return word.to_owned();
     }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn report(examination: &Examination, summary: &str) -> String {
@@ -200,4 +200,31 @@ fn hanging(label: &str, text: &str) -> String {
         column += length;
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_quoted_where_a_shell_would_take_it_apart() {
+        for (name, typed) in [
+            ("paced-1.2", "paced-1.2"),
+            ("my job", "'my job'"),
+            ("it's", r"'it'\''s'"),
+            ("-x", "'-x'"),
+        ] {
+            assert_eq!(quoted(name), typed);
+        }
+    }
+
+    #[test]
+    fn long_lines_hang_below_where_they_began() {
+        let text = "word ".repeat(30);
+        let lines = hanging("label  ", text.trim());
+        assert!(lines.lines().all(|line| line.chars().count() <= WIDTH), "{lines}");
+        assert!(lines.lines().nth(1).unwrap().starts_with("       word"), "{lines}");
+        let key = "k".repeat(200);
+        assert_eq!(hanging("set ", &key), format!("set {key}"), "what is one word stays one");
+    }
 }

@@ -138,7 +138,7 @@ impl Finding {
         self
     }
 
-    fn to_do(mut self, restart: Restart, what: impl Into<String>) -> Self {
+    fn doing(mut self, restart: Restart, what: impl Into<String>) -> Self {
         let change = self.change_mut();
         change.what = Some(what.into());
         change.restart = restart;

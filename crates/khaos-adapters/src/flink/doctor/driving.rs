@@ -20,7 +20,7 @@ pub(super) fn unreachable(error: &PortError) -> Finding {
     Finding::problem("reach", format!("Flink does not answer: {error}"))
         .prevents()
         .because("everything that Khaos sees and does goes through Flink's REST API")
-        .to_do(
+        .doing(
             Restart::None,
             "give the address of the JobManager's web interface with --url, as this machine \
              reaches it (on Kubernetes through the service JOB-rest, or kubectl port-forward)",
@@ -28,7 +28,7 @@ pub(super) fn unreachable(error: &PortError) -> Finding {
 }
 
 pub(super) fn no_job(error: &PortError) -> Finding {
-    Finding::problem("job", error.to_string()).prevents().to_do(
+    Finding::problem("job", error.to_string()).prevents().doing(
         Restart::None,
         "name a job that runs, by its name or Flink's id of it, or point --url at another cluster",
     )
@@ -47,7 +47,7 @@ pub(super) fn reached(version: &str) -> Finding {
                 "Khaos knows 1.17 to 2.x, and was tried on 1.20.5 and 2.3.0: what it asks may be \
                  answered otherwise here",
             )
-            .to_do(Restart::None, "try `khaos drive` on a job that nobody needs before this one"),
+            .doing(Restart::None, "try `khaos drive` on a job that nobody needs before this one"),
     }
 }
 
@@ -120,7 +120,7 @@ fn runs(facts: &Facts) -> Finding {
     Finding::problem("job", format!("it does not run: {state} for {since}, or not every vertex"))
         .prevents()
         .because("a job can only be triggered while every vertex runs")
-        .to_do(
+        .doing(
             Restart::None,
             "look at the job's exceptions in Flink's web interface; ask again once it runs",
         )
@@ -144,7 +144,7 @@ fn triggered(facts: &Facts) -> Finding {
             return Finding::problem("trigger", seen)
                 .prevents()
                 .because("driving is triggering: what fails now fails then, and the job's own too")
-                .to_do(
+                .doing(
                     Restart::None,
                     "look at the checkpoint under Checkpoints → History in Flink's web interface \
                      and in the TaskManagers' logs (storage that is full or not reachable is the \
@@ -157,7 +157,7 @@ fn triggered(facts: &Facts) -> Finding {
             return Finding::new("trigger", Verdict::Unknown, seen)
                 .prevents()
                 .because("an interval below the time that a checkpoint takes cannot be driven")
-                .to_do(
+                .doing(
                     Restart::None,
                     "ask again with --wait 10m; if it never ends, look for back pressure",
                 );
@@ -167,7 +167,7 @@ fn triggered(facts: &Facts) -> Finding {
     Finding::problem("trigger", format!("a checkpoint cannot be triggered: {unanswered}"))
         .prevents()
         .because("driving is triggering checkpoints over REST")
-        .to_do(
+        .doing(
             Restart::None,
             "let POST /jobs/…/checkpoints through, should a proxy between here and Flink refuse it",
         )
@@ -262,10 +262,10 @@ fn fallback(
     if let Some(dead) = restarts::dead_time(facts) {
         // R = D + (D + age)·λ/(μ − λ), with λ = μ/2.
         let (kill, worst) = (time(dead.kill_s), time(2.0 * dead.kill_s + age));
-        seen.push_str(&format!(
-            ". At half of its capacity it would have caught up {worst} after a killed \
+        seen = format!(
+            "{seen}. At half of its capacity it would have caught up {worst} after a killed \
              TaskManager ({kill} dead time included), at a higher load later"
-        ));
+        );
     }
     Finding::ok("fallback", seen)
 }
@@ -345,14 +345,12 @@ fn concurrent(config: &Checkpointing) -> Option<Finding> {
 }
 
 fn alignment(config: &Checkpointing) -> Option<Finding> {
-    Some(match config.unaligned_checkpoints? {
-        false => {
-            Finding::ok("alignment", "aligned checkpoints: under back pressure they take longer")
-        }
-        true => {
-            Finding::ok("alignment", "unaligned checkpoints: driven ones are taken in the same way")
-        }
-    })
+    let seen = if config.unaligned_checkpoints? {
+        "unaligned checkpoints: driven ones are taken in the same way"
+    } else {
+        "aligned checkpoints: under back pressure they take longer"
+    };
+    Some(Finding::ok("alignment", seen))
 }
 
 fn runtime_configuration(facts: &Facts) -> Finding {

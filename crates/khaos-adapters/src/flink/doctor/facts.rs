@@ -158,10 +158,7 @@ pub(super) async fn gather(
 
     // Flink fetches metrics when it is asked for them, and answers with those before.
     let _ = metrics::find(rest, id).await;
-    let triggered = match running {
-        true => try_trigger(rest, id, patience).await,
-        false => Triggered::No,
-    };
+    let triggered = if running { try_trigger(rest, id, patience).await } else { Triggered::No };
     rest.clock().sleep_until(rest.clock().now().plus_millis(FETCHED_MS)).await;
 
     Ok(Facts {

@@ -71,7 +71,7 @@ fn clocks(facts: &Facts) -> Finding {
         format!("the JobManager's clock is {} {direction} ours", time(apart.abs())),
     )
     .because("Khaos corrects for it, but logs and metrics of both cannot be compared")
-    .to_do(Restart::None, "synchronise both with NTP")
+    .doing(Restart::None, "synchronise both with NTP")
 }
 
 fn history(cluster: &Settings) -> Finding {
@@ -99,10 +99,7 @@ fn history(cluster: &Settings) -> Finding {
 fn cache(facts: &Facts, cluster: &Settings) -> Finding {
     let check = "statistics-cache";
     // Before 1.19 the web interface's refresh is the cache.
-    let keys = match facts.is_before(1, 19) {
-        true => ["web.refresh-interval"],
-        false => CACHE,
-    };
+    let keys = if facts.is_before(1, 19) { ["web.refresh-interval"] } else { CACHE };
     match cluster.seconds(&keys, 3.0) {
         None => Finding::new(check, Verdict::Unknown, format!("{} is no length of time", keys[0])),
         Some(age) if age <= 3.0 => Finding::ok(
@@ -164,7 +161,7 @@ fn sources(facts: &Facts, metrics: &MetricsSeen) -> Finding {
     }
     let seen = format!("no pendingRecords from {}", silent.join(", "));
     if !facts.running || facts.for_s < SETTLED_S {
-        return unknown(format!("{seen} so far")).to_do(
+        return unknown(format!("{seen} so far")).doing(
             Restart::None,
             "ask again once the job has run for a minute: some tell it late",
         );
@@ -174,7 +171,7 @@ fn sources(facts: &Facts, metrics: &MetricsSeen) -> Finding {
             "what arrives cannot be told from what is read, so that the load stays unknown: Khaos \
              would hold the interval and choose none. Driving a fixed interval by hand works",
         )
-        .to_do(
+        .doing(
             Restart::Job,
             "use a source on the new Source API (FLIP-27) that reports pendingRecords, as \
              KafkaSource does",
@@ -193,7 +190,7 @@ fn latency(facts: &Facts, metrics: &MetricsSeen) -> Finding {
             Verdict::Unknown,
             "switched on, but no latency has been measured so far",
         )
-        .to_do(
+        .doing(
             Restart::None,
             "ask again once the job has run for a minute; a job of one operator never measures any",
         ),

@@ -40,14 +40,15 @@ fn heartbeats(facts: &Facts) -> Option<(f64, f64)> {
 }
 
 /// The restart strategy, or a finding why it is not known.
-fn strategy(facts: &Facts) -> Result<Strategy, Finding> {
+fn strategy(facts: &Facts) -> Result<Strategy, Box<Finding>> {
     let check = "restarts";
     let told = facts
         .restart_strategy
         .as_ref()
         .map_err(|error| Finding::unknown(check, "the restart strategy", error))?;
-    let unreadable =
-        |what: &str| Finding::new(check, Verdict::Unknown, format!("not understood: {what}"));
+    let unreadable = |what: &str| {
+        Box::new(Finding::new(check, Verdict::Unknown, format!("not understood: {what}")))
+    };
     if !is_cluster_level(told) {
         return Strategy::told(told).ok_or_else(|| unreadable(told));
     }
@@ -64,7 +65,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
             findings.push(restarts(facts, &strategy));
             findings.push(delay(&strategy));
         }
-        Err(unknown) => findings.push(unknown),
+        Err(unknown) => findings.push(*unknown),
     }
     findings.push(detection(facts));
     findings.extend(state(facts));
@@ -107,9 +108,10 @@ fn restarts(facts: &Facts, strategy: &Strategy) -> Finding {
         }
         Strategy::Fixed { attempts, .. } => {
             let seen = format!("{attempts} in all, then the job has failed");
-            let finding = match *attempts < per_loss {
-                true => Finding::problem(check, seen),
-                false => Finding::advice(check, seen),
+            let finding = if *attempts < per_loss {
+                Finding::problem(check, seen)
+            } else {
+                Finding::advice(check, seen)
             };
             forever(finding.because(format!("{about}. They are counted over the job's whole life")))
         }
@@ -138,9 +140,10 @@ fn restarts(facts: &Facts, strategy: &Strategy) -> Finding {
             if *failures > 2 * per_loss {
                 return told(Finding::ok(check, seen));
             }
-            let finding = match *failures < per_loss {
-                true => Finding::problem(check, seen),
-                false => Finding::advice(check, seen),
+            let finding = if *failures < per_loss {
+                Finding::problem(check, seen)
+            } else {
+                Finding::advice(check, seen)
             };
             finding
                 .because(about)
@@ -172,7 +175,7 @@ fn guessed(finding: Finding) -> Finding {
             "this Flink does not tell whether the job was submitted with a restart-strategy of its \
              own, which would hold instead",
         )
-        .to_do(Restart::None, "see how the job is submitted: nothing to do where it sets none")
+        .doing(Restart::None, "see how the job is submitted: nothing to do where it sets none")
 }
 
 fn delay(strategy: &Strategy) -> Finding {
@@ -244,9 +247,10 @@ fn state(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(storage) = config.checkpoint_storage.as_deref().filter(|s| s.contains("JobManager"))
     {
-        let dir = match facts.is_before(1, 20) {
-            true => "state.checkpoints.dir",
-            false => "execution.checkpointing.dir",
+        let dir = if facts.is_before(1, 20) {
+            "state.checkpoints.dir"
+        } else {
+            "execution.checkpointing.dir"
         };
         findings.push(
             Finding::advice("storage", format!("checkpoints are kept in memory ({storage})"))
@@ -267,9 +271,10 @@ fn state(facts: &Facts) -> Vec<Finding> {
         _ => false,
     });
     let changelog = config.state_changelog_enabled == Some(true);
-    let key = match facts.is_before(1, 20) {
-        true => "state.backend.incremental",
-        false => "execution.checkpointing.incremental",
+    let key = if facts.is_before(1, 20) {
+        "state.backend.incremental"
+    } else {
+        "execution.checkpointing.incremental"
     };
     let keys = [key, "execution.checkpointing.incremental", "state.backend.incremental"];
     let configured = facts.cluster.as_ref().ok().and_then(|c| c.get(&keys)) == Some("true");

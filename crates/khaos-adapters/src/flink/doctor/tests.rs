@@ -155,7 +155,7 @@ fn what_is_bad_is_found_with_what_to_set() {
     };
     let attempts = "restart-strategy.type: fixed-delay; restart-strategy.fixed-delay.attempts: \
                     2147483647; restart-strategy.fixed-delay.delay: 1 s";
-    for (facts, check, verdict, seen, set) in [
+    for (facts, check, verdict, seen, set) in vec![
         (version("1.16.3"), "reach", Advice, "Flink 1.16.3 answers", ""),
         (version("3.0.0"), "reach", Advice, "Flink 3.0.0 answers", ""),
         (
