@@ -3,10 +3,11 @@
 //! [`Flink`] is one cluster as the ports `Jobs`, `Checkpoints` and `Metrics` show it. `rest` asks,
 //! `messages` are the answers as far as they are read, `deployment` makes one description of a job
 //! of several answers, `history` follows checkpoints beyond the ten that Flink keeps, `metrics`
-//! samples counters. What Flink was seen to do, and every trap that this has to avoid, stands in
+//! samples counters, `doctor` says what to change before Khaos can drive, and why. What Flink was seen to do, and every trap that this has to avoid, stands in
 //! `docs/flink.md`.
 
 mod deployment;
+pub mod doctor;
 mod history;
 mod messages;
 mod metrics;
@@ -127,11 +128,7 @@ impl Checkpoints for Flink {
     }
 
     async fn trigger(&self, job: &EngineJobId, id: &TriggerId) -> Result<(), PortError> {
-        // The type that the job itself is configured to take.
-        let body = json!({ "checkpointType": "CONFIGURED", "triggerId": id.as_str() });
-        let path = format!("/jobs/{job}/checkpoints");
-        self.rest.post::<Value>(&path, &body, &deployment::name(job)).await?;
-        Ok(())
+        trigger(&self.rest, job, id).await
     }
 
     async fn outcome(
@@ -139,22 +136,38 @@ impl Checkpoints for Flink {
         job: &EngineJobId,
         id: &TriggerId,
     ) -> Result<TriggerOutcome, PortError> {
-        let path = format!("/jobs/{job}/checkpoints/{}", id.as_str());
-        let told: Operation = self.rest.get(&path, &format!("trigger {}", id.as_str())).await?;
-        if told.status.id != "COMPLETED" {
-            return Ok(TriggerOutcome::InProgress);
-        }
-        // Completed is the operation, not the checkpoint: only a number is a checkpoint.
-        let result = told.operation;
-        Ok(match result.as_ref().and_then(|result| result.checkpoint_id) {
-            Some(number) => TriggerOutcome::Completed(number),
-            None => TriggerOutcome::Failed(
-                result
-                    .and_then(|result| result.failure_cause)
-                    .map_or_else(|| "no reason given".to_owned(), |cause| cause.reason()),
-            ),
-        })
+        outcome(&self.rest, job, id).await
     }
+}
+
+async fn trigger(rest: &Rest, job: &EngineJobId, id: &TriggerId) -> Result<(), PortError> {
+    // The type that the job itself is configured to take.
+    let body = json!({ "checkpointType": "CONFIGURED", "triggerId": id.as_str() });
+    let path = format!("/jobs/{job}/checkpoints");
+    rest.post::<Value>(&path, &body, &deployment::name(job)).await?;
+    Ok(())
+}
+
+async fn outcome(
+    rest: &Rest,
+    job: &EngineJobId,
+    id: &TriggerId,
+) -> Result<TriggerOutcome, PortError> {
+    let path = format!("/jobs/{job}/checkpoints/{}", id.as_str());
+    let told: Operation = rest.get(&path, &format!("trigger {}", id.as_str())).await?;
+    if told.status.id != "COMPLETED" {
+        return Ok(TriggerOutcome::InProgress);
+    }
+    // Completed is the operation, not the checkpoint: only a number is a checkpoint.
+    let result = told.operation;
+    Ok(match result.as_ref().and_then(|result| result.checkpoint_id) {
+        Some(number) => TriggerOutcome::Completed(number),
+        None => TriggerOutcome::Failed(
+            result
+                .and_then(|result| result.failure_cause)
+                .map_or_else(|| "no reason given".to_owned(), |cause| cause.reason()),
+        ),
+    })
 }
 
 #[async_trait]

@@ -9,6 +9,7 @@ use khaos_core::profile::IntervalBounds;
 use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use serde_json::json;
 
+use crate::doctor::DoctorArgs;
 use crate::drive::DriveArgs;
 use crate::duration::{interval, millis, seconds};
 use crate::input::BadInput;
@@ -32,6 +33,8 @@ enum Command {
     Demo(DemoArgs),
     /// The same day under each policy, on the embedded engine.
     Simulate(SimulateArgs),
+    /// Can a real job be driven, and what should change first? Asks Flink, and takes one checkpoint.
+    Doctor(DoctorArgs),
     /// Drive a real job's checkpoints at a fixed interval by hand, live, without a restart.
     Drive(DriveArgs),
     /// A real Flink on this machine, to try things on: needs Java 17 and, once, Maven.
@@ -114,6 +117,7 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(args.seed, &args.out, args.json)?,
             Command::Simulate(args) => args.run()?,
+            Command::Doctor(args) => return args.run(),
             Command::Drive(args) => args.run()?,
             Command::Lab(command) => command.run()?,
             Command::Run(args) => run::run(&args.config, args.json)?,

@@ -1,8 +1,8 @@
 //! The only place where things are wired, printed and served.
 //!
 //! [`cli`] is what the user can type, [`config`] and [`input`] read the files that they name. [`run`]
-//! follows a real job, [`drive`] drives one by hand, both in real time ([`mod@clock`]); [`lab`] starts
-//! a real Flink. [`demo`] tells the story of the three phases; [`simulate`] lives a day under each
+//! follows a real job, [`drive`] drives one by hand, both in real time ([`mod@clock`]); [`doctor`]
+//! says whether that can be done; [`lab`] starts a real Flink. [`demo`] tells the story of the three phases; [`simulate`] lives a day under each
 //! policy and [`score`] judges it; [`report`] draws a day from its records, [`mod@table`] prints what
 //! is printed in rows.
 
@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod drive;
 mod duration;
 pub mod input;

@@ -45,7 +45,7 @@ pub(super) fn has_ended(state: &str) -> bool {
     matches!(state, "FINISHED" | "CANCELED" | "FAILED")
 }
 
-fn status(job: &JobDetails) -> JobStatus {
+pub(super) fn status(job: &JobDetails) -> JobStatus {
     if has_ended(&job.state) {
         return JobStatus::Ended;
     }
@@ -145,7 +145,7 @@ fn no_interval(job: &str) -> PortError {
 }
 
 /// The longest fallback that makes sense to anyone, ms; Flink says 2^63 − 1 for none at all.
-const DAY_MS: i64 = 86_400_000;
+pub(super) const DAY_MS: i64 = 86_400_000;
 
 fn settings(config: &CheckpointConfig, job: &str) -> Result<CheckpointSettings, PortError> {
     if config.interval <= 0 || config.interval > DAY_MS {

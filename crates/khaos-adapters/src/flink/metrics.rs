@@ -25,7 +25,7 @@ use super::rest::Rest;
 const PERIOD_MS: i64 = 5_000;
 /// Flink fetches values when it is asked, and answers with those before: so it is asked twice, this
 /// far apart, ms.
-const FETCHED_MS: i64 = 700;
+pub(super) const FETCHED_MS: i64 = 700;
 /// How long samples are kept, s: longer than anybody looks back.
 const REMEMBERED_S: f64 = 4_200.0;
 /// Samples after which names are looked up again while a source shows no lag: some register it late.
@@ -158,24 +158,24 @@ async fn sample(rest: Rest, follow: (Deployments, EngineJobId), sampled: Arc<Mut
 
 /// Which counters of which vertices are read.
 #[derive(Debug, Default)]
-struct Watched {
-    sources: Vec<Source>,
+pub(super) struct Watched {
+    pub(super) sources: Vec<Source>,
     /// Vertex → names of the p99 of its latency histograms.
-    latencies: Vec<(String, Vec<String>)>,
+    pub(super) latencies: Vec<(String, Vec<String>)>,
     /// Samples taken by these names.
     samples: u32,
 }
 
 #[derive(Debug, Clone)]
-struct Source {
+pub(super) struct Source {
     /// As it is shown.
-    name: String,
+    pub(super) name: String,
     vertex: String,
     parallelism: u32,
     /// Metric of the events that it has read; `None` where it has no such thing.
     read: Option<String>,
     /// Metric of the events that wait for it; `None` where it has no such thing.
-    pending: Option<String>,
+    pub(super) pending: Option<String>,
 }
 
 /// A source's counters at one time.
@@ -308,7 +308,7 @@ async fn values(
 }
 
 /// Looks up which counters there are.
-async fn find(rest: &Rest, id: &EngineJobId) -> Result<Watched, PortError> {
+pub(super) async fn find(rest: &Rest, id: &EngineJobId) -> Result<Watched, PortError> {
     let job: JobDetails = rest.get(&format!("/jobs/{id}"), &name(id)).await?;
     let mut watched = Watched::default();
     for vertex in &job.vertices {

@@ -8,7 +8,7 @@ use khaos_control::core::units::Timestamp;
 use khaos_control::ports::PortError;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::messages::Errors;
 
@@ -76,24 +76,38 @@ impl Rest {
         self.ask(self.client.post(format!("{}{path}", self.base)).json(body), path, what).await
     }
 
+    /// How a PATCH of `path` with an empty object is answered, whatever that is: its status.
+    pub(super) async fn patch_status(&self, path: &str) -> Result<u16, PortError> {
+        let request = self.client.patch(format!("{}{path}", self.base)).json(&json!({}));
+        let answer = request.send().await.map_err(|error| self.lost(path, &error))?;
+        Ok(answer.status().as_u16())
+    }
+
+    fn unavailable(&self, path: &str, why: &str) -> PortError {
+        PortError::Unavailable(format!("{}{path}: {why}", self.base))
+    }
+
+    fn lost(&self, path: &str, error: &reqwest::Error) -> PortError {
+        if error.is_timeout() {
+            let why = format!("no answer within {} s", DEADLINE.as_secs());
+            return self.unavailable(path, &why);
+        }
+        // The innermost reason: "connection refused" rather than "error sending request".
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        self.unavailable(path, &cause.to_string())
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
         path: &str,
         what: &str,
     ) -> Result<T, PortError> {
-        let unavailable = |why: &str| PortError::Unavailable(format!("{}{path}: {why}", self.base));
-        let lost = |error: reqwest::Error| {
-            if error.is_timeout() {
-                return unavailable(&format!("no answer within {} s", DEADLINE.as_secs()));
-            }
-            // The innermost reason: "connection refused" rather than "error sending request".
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(deeper) = cause.source() {
-                cause = deeper;
-            }
-            unavailable(&cause.to_string())
-        };
+        let unavailable = |why: &str| self.unavailable(path, why);
+        let lost = |error: reqwest::Error| self.lost(path, &error);
         let answer = request.send().await.map_err(lost)?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(lost)?;
@@ -126,6 +140,11 @@ impl Rest {
                 offset.millis() as f64 / 1_000.0
             );
         }
+    }
+
+    /// How far the JobManager's clock is ahead of ours, ms, as far as it is known.
+    pub(super) fn clock_offset_ms(&self) -> i64 {
+        self.offset.lock().unwrap_or_else(PoisonError::into_inner).millis()
     }
 
     /// A time of the JobManager's clock, told by ours.
