@@ -6,6 +6,8 @@
 //!
 //! [`lab`] speaks to the machine instead: it starts a real Flink to try all of this on.
 
+mod counters;
 pub mod flink;
+mod http;
 pub mod lab;
 pub mod sqlite;
