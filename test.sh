@@ -55,6 +55,7 @@ cargo test --locked --workspace
 step "On a real Flink"
 have mvn maven
 have javac openjdk-17-jdk-headless
+have prometheus prometheus
 cargo test --locked -p khaos-adapters -p khaos --test lab -- --ignored
 
 if $long; then

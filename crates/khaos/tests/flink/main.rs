@@ -7,5 +7,6 @@ mod bench;
 mod contract;
 mod dead_man;
 mod endurance;
+mod prometheus;
 mod proxy;
 mod trouble;
