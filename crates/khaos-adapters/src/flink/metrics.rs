@@ -57,8 +57,8 @@ struct Sampled {
 impl Sampler {
     pub(super) fn start(rest: Rest, id: EngineJobId) -> Self {
         let sampled: Arc<Mutex<Sampled>> = Arc::default();
-        let _task = Task::of(sample(rest, id, Arc::clone(&sampled)));
-        Self { sampled, _task }
+        let task = Task::of(sample(rest, id, Arc::clone(&sampled)));
+        Self { sampled, _task: task }
     }
 
     /// The samples within `span`. An error only where there is none and the last look failed.
