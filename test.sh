@@ -56,6 +56,7 @@ step "On a real Flink"
 have mvn maven
 have javac openjdk-17-jdk-headless
 have pgrep procps
+have prometheus prometheus
 # Folders that a test leaves stand out in a folder of their own.
 TMPDIR=$(mktemp -d)
 export TMPDIR

@@ -3,7 +3,8 @@
 //! [`Flink`] is one cluster as the ports `Jobs`, `Checkpoints` and `Metrics` show it. `rest` asks,
 //! `messages` are the answers as far as they are read, `deployment` makes one description of a job
 //! of several answers, `history` follows checkpoints beyond the ten that Flink keeps, `metrics`
-//! samples counters, `doctor` says what to change before Khaos can drive, and why. What Flink was seen to do, and every trap that this has to avoid, stands in
+//! samples counters, both by a `task` of their own; `doctor` says what to change before Khaos can
+//! drive, and why. What Flink was seen to do, and every trap that this has to avoid, stands in
 //! `docs/flink.md`.
 
 mod deployment;
@@ -12,6 +13,7 @@ mod history;
 mod messages;
 mod metrics;
 mod rest;
+mod task;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,9 +27,9 @@ use khaos_control::ports::{Checkpoints, Jobs, Metrics, PortError, TriggerOutcome
 use serde_json::{Value, json};
 
 use self::deployment::Described;
-use self::history::Followed;
+use self::history::{Followed, Follower};
 pub(crate) use self::messages::Errors;
-use self::messages::{CheckpointStatistics, JobSummary, Operation, Overview};
+use self::messages::{JobSummary, Operation, Overview};
 use self::metrics::Sampler;
 use self::rest::Rest;
 
@@ -35,14 +37,18 @@ use self::rest::Rest;
 #[derive(Debug, Clone)]
 pub struct Flink {
     rest: Rest,
-    deployments: Arc<Mutex<BTreeMap<EngineJobId, Deployment>>>,
+    deployments: Arc<Deployments>,
 }
+
+type Deployments = Mutex<BTreeMap<EngineJobId, Deployment>>;
 
 /// What is remembered of one deployment for as long as the cluster has it.
 #[derive(Debug, Default)]
 struct Deployment {
     described: Option<Described>,
     followed: Followed,
+    /// Begins with the first question for the history.
+    follower: Option<Follower>,
     /// Begins with the first question for readings.
     sampler: Option<Sampler>,
 }
@@ -78,7 +84,7 @@ impl Flink {
                 let names: Vec<&str> = present.iter().map(|j| j.name.as_str()).collect();
                 let running = match names[..] {
                     [] => "no job runs there".to_owned(),
-                    _ => format!("there are {}", names.join(", ")),
+                    _ => format!("what runs there is {}", names.join(", ")),
                 };
                 Err(PortError::NotFound(format!("job {job} on {}: {running}", self.rest.base())))
             }
@@ -120,11 +126,16 @@ impl Jobs for Flink {
 
 #[async_trait]
 impl Checkpoints for Flink {
+    /// From the first question about a deployment on it is followed, however seldom anybody asks
+    /// again: Flink remembers ten checkpoints, which can be those of ten seconds.
     async fn history(&self, job: &EngineJobId) -> Result<CheckpointHistory, PortError> {
-        let path = format!("/jobs/{job}/checkpoints");
-        let told: CheckpointStatistics = self.rest.get(&path, &deployment::name(job)).await?;
+        let told = history::ask(&self.rest, job).await?;
         let mut deployments = self.deployments();
-        Ok(deployments.entry(job.clone()).or_default().followed.take_in(&told, &self.rest))
+        let deployment = deployments.entry(job.clone()).or_default();
+        deployment.follower.get_or_insert_with(|| {
+            Follower::start(self.rest.clone(), Arc::downgrade(&self.deployments), job.clone())
+        });
+        Ok(deployment.followed.take_in(&told, &self.rest))
     }
 
     async fn trigger(&self, job: &EngineJobId, id: &TriggerId) -> Result<(), PortError> {
@@ -186,10 +197,9 @@ impl Metrics for Flink {
         self.run(job).await?;
         let mut deployments = self.deployments();
         let deployment = deployments.entry(job.clone()).or_default();
-        let sampler = deployment.sampler.get_or_insert_with(|| {
-            let follow = (Arc::downgrade(&self.deployments), job.clone());
-            Sampler::start(self.rest.clone(), follow)
-        });
+        let sampler = deployment
+            .sampler
+            .get_or_insert_with(|| Sampler::start(self.rest.clone(), job.clone()));
         sampler.readings(span)
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! Each module speaks one of them and shows nothing of it but a port of `khaos-control`:
 //! - [`flink`]: a cluster of Apache Flink;
+//! - [`prometheus`]: a Prometheus that scrapes one;
 //! - [`sqlite`]: the store that outlives the process.
 //!
 //! [`lab`] speaks to the machine instead: it starts a real Flink to try all of this on.
 
+mod counters;
 pub mod flink;
+mod http;
 pub mod lab;
+pub mod prometheus;
 pub mod sqlite;

@@ -29,6 +29,8 @@ const USUAL_STORE: &str = "khaos.sqlite";
 pub struct Config {
     /// The REST API of the Flink cluster.
     pub flink: String,
+    /// The Prometheus to read metrics from; Flink's own REST API where there is none.
+    pub prometheus: Option<String>,
     /// The job to follow.
     pub job: Job,
     /// The store's file.
@@ -111,6 +113,7 @@ fn wrong<T>(at: Range<usize>, what: impl Into<String>) -> Result<T, Wrong> {
 #[serde(deny_unknown_fields)]
 struct File {
     flink: FlinkTable,
+    prometheus: Option<PrometheusTable>,
     #[serde(deserialize_with = "jobs")]
     job: Vec<Spanned<JobTable>>,
     #[serde(default)]
@@ -120,6 +123,12 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FlinkTable {
+    url: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PrometheusTable {
     url: String,
 }
 
@@ -178,7 +187,7 @@ fn jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Spanned<JobTab
 }
 
 fn parse(text: &str) -> Result<Config, Wrong> {
-    let File { flink, mut job, store } = toml::from_str(text)?;
+    let File { flink, prometheus, mut job, store } = toml::from_str(text)?;
     if let Some(second) = job.get(1) {
         return wrong(second.span(), "one job for now: leave the others to a Khaos of their own");
     }
@@ -186,7 +195,8 @@ fn parse(text: &str) -> Result<Config, Wrong> {
         return Err(Wrong { at: None, what: "there is no job: add a [[job]]".into() });
     };
     let store = store.path.unwrap_or_else(|| USUAL_STORE.into());
-    Ok(Config { flink: flink.url, job: checked(job)?, store })
+    let prometheus = prometheus.map(|prometheus| prometheus.url);
+    Ok(Config { flink: flink.url, prometheus, job: checked(job)?, store })
 }
 
 fn checked(table: Spanned<JobTable>) -> Result<Job, Wrong> {
@@ -271,6 +281,7 @@ mod tests {
     fn the_example_is_right_with_every_key_in_it() {
         let commented = parse(EXAMPLE).unwrap();
         assert_eq!(commented.job.mode, Mode::Recommend);
+        assert_eq!(commented.prometheus, None);
         // Keys that are commented out show what they could be.
         let all: String = EXAMPLE
             .lines()
@@ -279,6 +290,7 @@ mod tests {
             .collect();
         let all = parse(&all).unwrap();
         assert_eq!(all.flink, "http://127.0.0.1:8081");
+        assert_eq!(all.prometheus.as_deref(), Some("http://127.0.0.1:9090"));
         assert_eq!(all.store, Path::new("khaos.sqlite"));
         assert_eq!((all.job.min, all.job.max), (secs(10), Some(secs(120))));
         let Objectives { recovery, visibility, latency, order } = all.job.objectives;

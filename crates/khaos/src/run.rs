@@ -1,7 +1,7 @@
 //! `khaos run`: follow one job for as long as it lives.
 //!
 //! [`Daemon`] is the whole of it over the ports, in whatever time its clock tells; the command wires
-//! it to Flink, real time and a store on disk, and tells what is recorded as it is recorded
+//! it to Flink, to Prometheus where there is one, to real time and a store on disk, and tells what is recorded as it is recorded
 //! (`telling`).
 
 mod telling;
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use khaos_adapters::flink::Flink;
+use khaos_adapters::prometheus::Prometheus;
 use khaos_adapters::sqlite::SqliteStore;
 use khaos_control::ReconcileError;
 use khaos_control::act::Act;
@@ -130,6 +131,12 @@ pub fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
         let flink = Flink::at(&config.flink, clock)
             .map_err(|error| BadInput(format!("{}: url in [flink]: {error}", path.display())))?;
         let flink = Arc::new(flink);
+        let metrics: Arc<dyn Metrics> = match &config.prometheus {
+            Some(url) => Arc::new(Prometheus::at(url, clock).map_err(|error| {
+                BadInput(format!("{}: url in [prometheus]: {error}", path.display()))
+            })?),
+            None => flink.clone(),
+        };
         let store = Arc::new(SqliteStore::open(&config.store)?);
         let telling = Mutex::new(Telling::of(as_json, config.job.mode));
         let tell = move |record: &Record| {
@@ -141,7 +148,7 @@ pub fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
         let daemon = Daemon {
             clock,
             jobs: flink.clone(),
-            metrics: flink.clone(),
+            metrics,
             checkpoints: flink,
             store: Arc::new(Watched::new(store, Arc::new(tell))),
             job: config.job,

@@ -1,15 +1,57 @@
 //! Checkpoints, followed beyond what Flink remembers: it keeps the last ten of all kinds.
 
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, Weak};
 
-use khaos_control::core::job::{CheckpointHistory, CompletedCheckpoint, PendingCheckpoint};
+use khaos_control::core::job::{
+    CheckpointHistory, CompletedCheckpoint, EngineJobId, PendingCheckpoint,
+};
 use khaos_control::core::units::Timestamp;
+use khaos_control::ports::PortError;
 
+use super::Deployments;
+use super::deployment::name;
 use super::messages::{Checkpoint, CheckpointStatistics};
 use super::rest::Rest;
+use super::task::{Beat, Task};
+
+/// Time between two looks, ms: checkpoints must not come ten at a time between them.
+const PERIOD_MS: i64 = 5_000;
 
 /// How long a completed checkpoint is remembered, s: longer than anybody looks back.
 const REMEMBERED_S: f64 = 4_200.0;
+
+/// What Flink tells of a deployment's checkpoints now.
+pub(super) async fn ask(rest: &Rest, id: &EngineJobId) -> Result<CheckpointStatistics, PortError> {
+    rest.get(&format!("/jobs/{id}/checkpoints"), &name(id)).await
+}
+
+/// Keeps the history of one deployment without gaps for as long as it is there, whether or not
+/// anybody asks for it, or for readings. Dropping it stops it.
+#[derive(Debug)]
+pub(super) struct Follower {
+    _task: Task,
+}
+
+impl Follower {
+    pub(super) fn start(rest: Rest, deployments: Weak<Deployments>, id: EngineJobId) -> Self {
+        Self { _task: Task::of(follow(rest, deployments, id)) }
+    }
+}
+
+async fn follow(rest: Rest, deployments: Weak<Deployments>, id: EngineJobId) {
+    let mut beat = Beat::every(PERIOD_MS, rest.clock());
+    loop {
+        beat.wait().await;
+        // Where nobody answers there may be a gap, which the next answer shows.
+        let told = ask(&rest, &id).await;
+        let Some(deployments) = deployments.upgrade() else { return };
+        let mut deployments = deployments.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Ok(told), Some(deployment)) = (told, deployments.get_mut(&id)) {
+            deployment.followed.take_in(&told, &rest);
+        }
+    }
+}
 
 /// The completed checkpoints of one deployment, merged from what Flink told at different times.
 #[derive(Debug, Default)]

@@ -7,21 +7,20 @@
 //! not move on are old, and are no sample; time that went back means that the subtask began anew.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use khaos_control::core::job::EngineJobId;
 use khaos_control::core::series::{Readings, Sample, Series, SourceReadings};
 use khaos_control::core::units::{Span, Timestamp};
 use khaos_control::ports::PortError;
-use tokio::task::JoinHandle;
 
-use super::Deployment;
 use super::deployment::name;
-use super::messages::{CheckpointStatistics, JobDetails, Metric};
+use super::messages::{JobDetails, Metric};
 use super::rest::Rest;
+use super::task::{Beat, Task};
+use crate::counters::Counters;
 
-/// Time between two samples, ms. Checkpoints are followed at the same pace, and must not come ten
-/// at a time between two looks.
+/// Time between two samples, ms.
 const PERIOD_MS: i64 = 5_000;
 /// Flink fetches values when it is asked, and answers with those before: so it is asked twice, this
 /// far apart, ms.
@@ -38,19 +37,11 @@ const HISTOGRAMS: usize = 200;
 const TIMES: [&str; 3] =
     ["accumulateBusyTimeMs", "accumulateIdleTimeMs", "accumulateBackPressuredTimeMs"];
 
-type Deployments = Weak<Mutex<BTreeMap<EngineJobId, Deployment>>>;
-
 /// Samples one deployment for as long as it is there. Dropping it stops it.
 #[derive(Debug)]
 pub(super) struct Sampler {
     sampled: Arc<Mutex<Sampled>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Sampler {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: Task,
 }
 
 /// What was sampled so far.
@@ -64,10 +55,10 @@ struct Sampled {
 }
 
 impl Sampler {
-    pub(super) fn start(rest: Rest, follow: (Deployments, EngineJobId)) -> Self {
+    pub(super) fn start(rest: Rest, id: EngineJobId) -> Self {
         let sampled: Arc<Mutex<Sampled>> = Arc::default();
-        let task = tokio::spawn(sample(rest, follow, Arc::clone(&sampled)));
-        Self { sampled, task }
+        let task = Task::of(sample(rest, id, Arc::clone(&sampled)));
+        Self { sampled, _task: task }
     }
 
     /// The samples within `span`. An error only where there is none and the last look failed.
@@ -120,24 +111,12 @@ struct Seen {
     latency_ms: Option<f64>,
 }
 
-async fn sample(rest: Rest, follow: (Deployments, EngineJobId), sampled: Arc<Mutex<Sampled>>) {
-    let (deployments, id) = follow;
+async fn sample(rest: Rest, id: EngineJobId, sampled: Arc<Mutex<Sampled>>) {
     let (mut watched, mut last): (Option<Watched>, BTreeMap<String, Counters>) = Default::default();
-    let mut next = rest.clock().now();
+    let mut beat = Beat::every(PERIOD_MS, rest.clock());
     loop {
         let looked = look(&rest, &id, &mut watched, &mut last).await;
         let now = rest.clock().now();
-        // Also keeps the history of checkpoints without gaps.
-        let statistics: Result<CheckpointStatistics, _> =
-            rest.get(&format!("/jobs/{id}/checkpoints"), &name(&id)).await;
-        let Some(deployments) = deployments.upgrade() else { return };
-        if let Ok(told) = &statistics {
-            let mut deployments = deployments.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(deployment) = deployments.get_mut(&id) {
-                deployment.followed.take_in(told, &rest);
-            }
-        }
-        drop(deployments);
         {
             let mut sampled = sampled.lock().unwrap_or_else(PoisonError::into_inner);
             match looked {
@@ -148,11 +127,7 @@ async fn sample(rest: Rest, follow: (Deployments, EngineJobId), sampled: Arc<Mut
                 Err(error) => sampled.failed = Some(error),
             }
         }
-        // On the grid of the period; what was missed is not made up for.
-        while next <= rest.clock().now() {
-            next = next.plus_millis(PERIOD_MS);
-        }
-        rest.clock().sleep_until(next).await;
+        beat.wait().await;
     }
 }
 
@@ -176,28 +151,6 @@ pub(super) struct Source {
     read: Option<String>,
     /// Metric of the events that wait for it; `None` where it has no such thing.
     pub(super) pending: Option<String>,
-}
-
-/// A source's counters at one time.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Counters {
-    /// How long it had been running, ms.
-    ran_ms: f64,
-    read: f64,
-    pending: f64,
-}
-
-impl Counters {
-    /// Arrival rate and throughput since `earlier`, events/s; `None` when nothing new was told, or
-    /// the source began anew in between.
-    fn since(&self, earlier: &Self) -> Option<(f64, f64)> {
-        let seconds = (self.ran_ms - earlier.ran_ms) / 1_000.0;
-        let read = self.read - earlier.read;
-        let arrived = read + self.pending - earlier.pending;
-        // A tenth of a second divides the noise of two clocks by too little to be a rate.
-        (seconds > 0.1 && read >= 0.0 && arrived >= 0.0)
-            .then(|| (arrived / seconds, read / seconds))
-    }
 }
 
 async fn look(
@@ -267,7 +220,7 @@ async fn read(
         let ran_ms: Option<f64> = TIMES.into_iter().map(sum).sum();
         if let (Some(ran_ms), Some(read), Some(pending)) = (ran_ms, sum(read), sum(pending)) {
             let ran_ms = ran_ms / f64::from(source.parallelism);
-            counters.insert(source.name.clone(), Counters { ran_ms, read, pending });
+            counters.insert(source.name.clone(), Counters { at_ms: ran_ms, read, pending });
         }
     }
     let mut latency: Option<f64> = None;
@@ -375,28 +328,6 @@ fn sources_among(metrics: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn at(ran_ms: f64, read: f64, pending: f64) -> Counters {
-        Counters { ran_ms, read, pending }
-    }
-
-    #[test]
-    fn what_arrives_is_what_was_read_and_what_waits() {
-        // In 2 s 3,000 were read and 1,000 more wait: 2,000/s arrive, 1,500/s are processed.
-        let rates = at(7_000.0, 13_000.0, 1_500.0).since(&at(5_000.0, 10_000.0, 500.0));
-        assert_eq!(rates, Some((2_000.0, 1_500.0)));
-    }
-
-    #[test]
-    fn values_that_did_not_move_on_say_nothing() {
-        let seen = at(5_000.0, 10_000.0, 500.0);
-        assert_eq!(seen.since(&seen), None);
-    }
-
-    #[test]
-    fn a_source_that_began_anew_is_not_compared_with_its_earlier_life() {
-        assert_eq!(at(900.0, 50.0, 9_000.0).since(&at(60_000.0, 10_000.0, 5.0)), None);
-    }
 
     #[test]
     fn sources_are_known_by_their_names() {

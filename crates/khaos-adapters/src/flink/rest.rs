@@ -1,57 +1,38 @@
-//! Asking Flink over HTTP: every question has a deadline, every answer one of four kinds.
+//! Flink's REST API, and whose clock its times are of.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use khaos_control::clock::Clock;
 use khaos_control::core::units::Timestamp;
 use khaos_control::ports::PortError;
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::messages::Errors;
+use crate::http::{Http, Peer};
 
-/// How long an answer may take. Flink answers in milliseconds; one that does not within this time
-/// is treated as not there.
-const DEADLINE: Duration = Duration::from_secs(5);
-const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+const FLINK: Peer = Peer {
+    name: "Flink",
+    address: "the address of the JobManager's web interface, for example http://127.0.0.1:8081",
+    reason: |body| serde_json::from_slice::<Errors>(body).ok()?.reason(),
+};
 
 /// One Flink cluster's REST API.
 #[derive(Debug, Clone)]
 pub(super) struct Rest {
-    base: String,
-    client: Client,
+    http: Http,
     clock: Clock,
     offset: Arc<Mutex<ClockOffset>>,
 }
 
 impl Rest {
     pub(super) fn at(url: &str, clock: Clock) -> Result<Self, PortError> {
-        let wrong = |why: &str| {
-            PortError::Refused(format!(
-                "'{url}' is no address of a Flink REST API: {why}; it is the address of the \
-                 JobManager's web interface, for example http://127.0.0.1:8081"
-            ))
-        };
-        let parsed = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
-        if parsed.scheme() != "http" || parsed.host().is_none() {
-            return Err(wrong("it has to begin with http://"));
-        }
-        let client = Client::builder()
-            .timeout(DEADLINE)
-            .connect_timeout(CONNECT_DEADLINE)
-            // A proxy of the environment is for the outside, and would see what runs inside.
-            .no_proxy()
-            .build()
-            .map_err(|error| PortError::Refused(format!("no HTTP client: {error}")))?;
-        let base = url.trim_end_matches('/').to_owned();
-        Ok(Self { base, client, clock, offset: Arc::default() })
+        Ok(Self { http: Http::at(url, &FLINK)?, clock, offset: Arc::default() })
     }
 
     /// The address, for messages.
     pub(super) fn base(&self) -> &str {
-        &self.base
+        self.http.base()
     }
 
     pub(super) fn clock(&self) -> Clock {
@@ -64,7 +45,7 @@ impl Rest {
         path: &str,
         what: &str,
     ) -> Result<T, PortError> {
-        self.ask(self.client.get(format!("{}{path}", self.base)), path, what).await
+        self.http.ask(self.http.get(path), path, Some(what)).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -73,60 +54,13 @@ impl Rest {
         body: &Value,
         what: &str,
     ) -> Result<T, PortError> {
-        self.ask(self.client.post(format!("{}{path}", self.base)).json(body), path, what).await
+        self.http.ask(self.http.post(path).json(body), path, Some(what)).await
     }
 
     /// How a PATCH of `path` with an empty object is answered, whatever that is: its status.
     pub(super) async fn patch_status(&self, path: &str) -> Result<u16, PortError> {
-        let request = self.client.patch(format!("{}{path}", self.base)).json(&json!({}));
-        let answer = request.send().await.map_err(|error| self.lost(path, &error))?;
-        Ok(answer.status().as_u16())
-    }
-
-    fn unavailable(&self, path: &str, why: &str) -> PortError {
-        PortError::Unavailable(format!("{}{path}: {why}", self.base))
-    }
-
-    fn lost(&self, path: &str, error: &reqwest::Error) -> PortError {
-        if error.is_timeout() {
-            let why = format!("no answer within {} s", DEADLINE.as_secs());
-            return self.unavailable(path, &why);
-        }
-        // The innermost reason: "connection refused" rather than "error sending request".
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        self.unavailable(path, &cause.to_string())
-    }
-
-    async fn ask<T: DeserializeOwned>(
-        &self,
-        request: RequestBuilder,
-        path: &str,
-        what: &str,
-    ) -> Result<T, PortError> {
-        let unavailable = |why: &str| self.unavailable(path, why);
-        let lost = |error: reqwest::Error| self.lost(path, &error);
-        let answer = request.send().await.map_err(lost)?;
-        let status = answer.status();
-        let body = answer.bytes().await.map_err(lost)?;
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| {
-                unavailable(&format!("the answer is not what Flink answers: {error}"))
-            });
-        }
-        let said = serde_json::from_slice::<Errors>(&body).ok().and_then(|errors| errors.reason());
-        let said = said.unwrap_or_else(|| status.to_string());
-        Err(match status {
-            StatusCode::NOT_FOUND => PortError::NotFound(what.to_owned()),
-            // Too many requests, and too slow to send one: later may help.
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => unavailable(&said),
-            status if status.is_client_error() => {
-                PortError::Refused(format!("{}{path}: {said}", self.base))
-            }
-            _ => unavailable(&format!("{status}: {said}")),
-        })
+        let request = self.http.patch(path).json(&json!({}));
+        Ok(self.http.send(request, path).await?.status().as_u16())
     }
 
     /// Learns from an answer that says what time it is at the JobManager.
@@ -134,7 +68,7 @@ impl Rest {
         let mut offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
         if offset.learn(asked, Timestamp(theirs), answered) {
             tracing::warn!(
-                cluster = %self.base,
+                cluster = %self.base(),
                 "the JobManager's clock is {:.1} s off ours: its times are corrected by that; \
                  keep both synchronised",
                 offset.millis() as f64 / 1_000.0

@@ -7,6 +7,7 @@ mod bench;
 mod contract;
 mod dead_man;
 mod endurance;
+mod prometheus;
 mod proxy;
 mod run;
 mod trouble;
