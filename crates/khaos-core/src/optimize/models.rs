@@ -36,10 +36,11 @@ impl Models {
     pub fn of_priors(minutes: &[&Minute]) -> Option<Self> {
         let highest = highest_load(minutes)?;
         let durations = minutes.iter().filter_map(|m| m.checkpoint_duration.known());
+        let checkpoint_duration = longest(durations);
         Some(Self {
-            recovery: RecoveryModel::of_priors(highest).ok()?,
+            recovery: RecoveryModel::of_priors(highest, checkpoint_duration).ok()?,
             latency: None,
-            checkpoint_duration: longest(durations),
+            checkpoint_duration,
         })
     }
 }

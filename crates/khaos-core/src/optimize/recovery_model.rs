@@ -9,6 +9,8 @@ use crate::units::{EventRate, Events, Seconds};
 /// Share of the capacity that the gap between capacity and load never falls below *inside the fit*,
 /// so that a trial beyond saturation still has a direction to pull in. Source: DESIGN, formulas.
 const GAP_FLOOR: f64 = 0.03;
+/// Seconds of capacity that a checkpoint usually costs: k ~ N(1, 1). Source: DESIGN, formulas.
+const COST: f64 = 1.0;
 /// Posterior draws behind a credible bound: their Monte Carlo error on a 75 % quantile is well below
 /// a tenth of the posterior's own width.
 const DRAWS: usize = 128;
@@ -114,18 +116,21 @@ impl RecoveryModel {
     /// Weak priors, of the paper's cluster: ln D_0 ~ N(ln 60, 0.5), D_r about 0.4·D_0,
     /// ln(μ/λ_max) ~ N(ln 1.45, 0.3), k ~ N(1, 1).
     pub fn fit(trials: &[&Trial]) -> Result<Self, FitError> {
-        Self::posterior(trials.iter().map(|t| t.load.get()).fold(1.0, f64::max), trials)
+        Self::posterior(trials.iter().map(|t| t.load.get()).fold(1.0, f64::max), COST, trials)
     }
 
     /// The model of a job of which no trial was run: the priors of [`Self::fit`], scaled to the
-    /// `highest` load that it was seen to have.
-    pub fn of_priors(highest: EventRate) -> Result<Self, FitError> {
-        Self::posterior(highest.get().max(1.0), &[])
+    /// `highest` load that it was seen to have and its `longest` checkpoint: one costs no more than
+    /// all of the capacity for as long as it takes.
+    pub fn of_priors(highest: EventRate, longest: Option<Seconds>) -> Result<Self, FitError> {
+        let cost = longest.map_or(COST, |longest| longest.get().clamp(0.01, COST));
+        Self::posterior(highest.get().max(1.0), cost, &[])
     }
 
-    /// Priors at the highest load `top` (events/s), and what `trials` add to them.
-    fn posterior(top: f64, trials: &[&Trial]) -> Result<Self, FitError> {
-        let start = [24_f64.ln(), 36_f64.ln(), (1.45 * top).ln(), 1.0];
+    /// Priors at the highest load `top` (events/s) and a usual `cost` (s) of a checkpoint, and what
+    /// `trials` add to them.
+    fn posterior(top: f64, cost: f64, trials: &[&Trial]) -> Result<Self, FitError> {
+        let start = [24_f64.ln(), 36_f64.ln(), (1.45 * top).ln(), cost];
         let posterior = fit(&start, |at| {
             let parameters = RecoveryParameters::from_fit_space(at);
             Residuals {
@@ -134,7 +139,7 @@ impl RecoveryModel {
                     (parameters.floor_s() / 60.0).ln() / 0.5,
                     (parameters.dead_time_s / parameters.floor_s() / 0.4).ln() / 0.5,
                     (parameters.capacity_eps / top / 1.45).ln() / 0.3,
-                    at[3] - 1.0,
+                    (at[3] - cost) / cost,
                 ],
             }
         })?;
@@ -351,7 +356,7 @@ mod tests {
 
     #[test]
     fn priors_alone_are_the_paper_s_usual_job_and_wide() {
-        let model = RecoveryModel::of_priors(EventRate::new(10_000.0).unwrap()).unwrap();
+        let model = RecoveryModel::of_priors(EventRate::new(10_000.0).unwrap(), None).unwrap();
         assert_eq!(model.trials, 0);
         let found = model.parameters;
         assert!((found.floor_s() - 60.0).abs() < 1e-6, "{found:?}");
@@ -362,6 +367,16 @@ mod tests {
         // 60·exp(0.674·0.5) = 84 s, give or take what 128 draws do.
         let upper = model.predictor().unwrap().upper(0.75, 30.0, 0.0, 0.0).unwrap();
         assert!((75.0..95.0).contains(&upper), "{upper}");
+    }
+
+    #[test]
+    fn a_checkpoint_costs_no_more_than_it_takes() {
+        let highest = EventRate::new(10_000.0).unwrap();
+        for (longest, cost) in [(0.2, 0.2), (7.0, 1.0), (0.0, 0.01)] {
+            let longest = Some(Seconds::new(longest).unwrap());
+            let found = RecoveryModel::of_priors(highest, longest).unwrap().parameters;
+            assert!((found.checkpoint_cost_s - cost).abs() < 1e-6, "{found:?}");
+        }
     }
 
     #[test]
