@@ -116,8 +116,12 @@ impl ClockOffset {
         // Both clocks are read in whole milliseconds.
         let seen = Comparison { offset_ms, uncertain_ms: round_trip_ms / 2 + 1 };
         self.since += 1;
-        if self.since > REMEMBERED || self.best.is_none_or(|b| seen.uncertain_ms <= b.uncertain_ms)
-        {
+        let better = |best: Comparison| {
+            // Where both cannot be true, a clock was set, or the machine slept.
+            let apart = (seen.offset_ms - best.offset_ms).abs();
+            seen.uncertain_ms <= best.uncertain_ms || apart > seen.uncertain_ms + best.uncertain_ms
+        };
+        if self.since > REMEMBERED || self.best.is_none_or(better) {
             (self.best, self.since) = (Some(seen), 0);
         }
         let worth_saying = self.millis().abs() >= WORTH_SAYING_MS;
@@ -148,18 +152,22 @@ mod tests {
         assert_eq!(offset.millis(), 5_000);
         assert!(!offset.learn(Timestamp(3_000), Timestamp(8_005), Timestamp(3_010)));
         // A slow answer does not overrule it.
-        assert!(!offset.learn(Timestamp(4_000), Timestamp(8_000), Timestamp(6_000)));
+        assert!(!offset.learn(Timestamp(4_000), Timestamp(9_800), Timestamp(6_000)));
         assert_eq!(offset.millis(), 5_000);
     }
 
     #[test]
-    fn clocks_that_are_set_are_believed_after_a_while() {
+    fn clocks_that_are_set_are_believed_at_once_and_drift_after_a_while() {
         let mut offset = ClockOffset::default();
         offset.learn(Timestamp(0), Timestamp(5_000), Timestamp(0));
-        for _ in 0..=REMEMBERED {
-            offset.learn(Timestamp(9_000), Timestamp(9_010), Timestamp(9_020));
-        }
+        // From 8990 to 9030: no difference that answering does not explain, and none of 5 s.
+        offset.learn(Timestamp(9_000), Timestamp(9_010), Timestamp(9_020));
         assert_eq!(offset.millis(), 0);
+        offset.learn(Timestamp(10_000), Timestamp(12_000), Timestamp(10_000));
+        for _ in 0..=REMEMBERED {
+            offset.learn(Timestamp(20_000), Timestamp(22_015), Timestamp(20_030));
+        }
+        assert_eq!(offset.best.unwrap().uncertain_ms, 16, "the quickest is too long ago");
     }
 
     #[test]

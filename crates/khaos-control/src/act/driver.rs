@@ -307,7 +307,11 @@ fn next(
     let newest = newest.map_or(running_since, |c| c.triggered_at);
     let newest = driven.map_or(newest, |driven| newest.max(driven.sent_at));
     let due = newest.plus_millis(interval.millis());
-    if due <= now { Next::Trigger } else { Next::Look(due) }
+    if due <= now {
+        return Next::Trigger;
+    }
+    // A checkpoint in the future is one of a clock that was set: it is looked at again, not slept on.
+    Next::Look(due.min(now.plus_millis(interval.millis())))
 }
 
 #[cfg(test)]
@@ -354,6 +358,13 @@ mod tests {
         let at = |now| next(&run(Some(5_000)), &none, secs(10), None, Timestamp(now));
         assert_eq!(at(14_000), Next::Look(Timestamp(15_000)));
         assert_eq!(at(15_000), Next::Trigger);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_does_not_stop_the_drive() {
+        // An hour ahead.
+        let look = next(&run(Some(0)), &completed(3_700_000), secs(10), None, Timestamp(100_000));
+        assert_eq!(look, Next::Look(Timestamp(110_000)));
     }
 
     #[test]
