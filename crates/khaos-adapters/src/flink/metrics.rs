@@ -141,6 +141,15 @@ pub(super) struct Watched {
     samples: u32,
 }
 
+impl Watched {
+    /// Whether the names have to be looked up again: they come and go with restarts, and one that is
+    /// unknown empties the whole answer. From a source that never tells its lag nothing is expected.
+    fn fell_silent(&self, told: &BTreeMap<String, Counters>) -> bool {
+        let mut expected = self.sources.iter().filter(|source| source.counters().is_some());
+        told.is_empty() && (self.sources.is_empty() || expected.next().is_some())
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     /// As it is shown.
@@ -151,6 +160,13 @@ pub(super) struct Source {
     read: Option<String>,
     /// Metric of the events that wait for it; `None` where it has no such thing.
     pub(super) pending: Option<String>,
+}
+
+impl Source {
+    /// Metrics of what it has read and of what waits for it; `None` where it does not have both.
+    fn counters(&self) -> Option<(&str, &str)> {
+        self.read.as_deref().zip(self.pending.as_deref())
+    }
 }
 
 async fn look(
@@ -194,8 +210,7 @@ async fn look(
         moved |= rates.is_some();
         seen.sources.insert(source.name.clone(), (arrival, lag));
     }
-    if counters.is_empty() {
-        // Names come and go with restarts: one that is unknown empties the whole answer.
+    if names.fell_silent(&counters) {
         *watched = None;
     }
     if moved {
@@ -213,8 +228,8 @@ async fn read(
 ) -> Result<(BTreeMap<String, Counters>, Option<f64>), PortError> {
     let mut counters = BTreeMap::new();
     for source in &watched.sources {
-        let (Some(read), Some(pending)) = (&source.read, &source.pending) else { continue };
-        let names: Vec<&str> = TIMES.into_iter().chain([read.as_str(), pending.as_str()]).collect();
+        let Some((read, pending)) = source.counters() else { continue };
+        let names: Vec<&str> = TIMES.into_iter().chain([read, pending]).collect();
         let told = values(rest, id, &source.vertex, &names, "sum").await?;
         let sum = |name: &str| told.iter().find(|m| m.id == name).and_then(|m| m.sum);
         let ran_ms: Option<f64> = TIMES.into_iter().map(sum).sum();
@@ -328,6 +343,28 @@ fn sources_among(metrics: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_without_lag_is_not_looked_up_at_every_sample() {
+        let source = |pending: Option<&str>| Source {
+            name: "Source__a".to_owned(),
+            vertex: "v".to_owned(),
+            parallelism: 1,
+            read: Some("Source__a.numRecordsIn".to_owned()),
+            pending: pending.map(str::to_owned),
+        };
+        let watching =
+            |sources: &[Source]| Watched { sources: sources.to_vec(), ..Watched::default() };
+        let (tells, mute) = (source(Some("Source__a.pendingRecords")), source(None));
+        let nothing = BTreeMap::new();
+        assert!(!watching(&[mute.clone()]).fell_silent(&nothing));
+        assert!(watching(&[tells.clone()]).fell_silent(&nothing));
+        assert!(watching(&[tells.clone(), mute]).fell_silent(&nothing));
+        assert!(watching(&[]).fell_silent(&nothing), "no source yet: a job that begins");
+        let told = Counters { at_ms: 5_000.0, read: 10.0, pending: 0.0 };
+        let told = BTreeMap::from([("Source__a".to_owned(), told)]);
+        assert!(!watching(&[tells]).fell_silent(&told));
+    }
 
     #[test]
     fn sources_are_known_by_their_names() {

@@ -63,21 +63,25 @@ pub enum Then {
 pub struct PacedJob {
     /// Its name in Flink.
     pub name: String,
-    /// What arrives, by the wall clock and whether the job runs or not.
+    /// What arrives at each of its sources, by the wall clock and whether the job runs or not.
     pub rates: Rates,
     /// What arrives after that.
     pub then: Then,
     /// When the rates begin, ms since the epoch; the submission when `None`. A job that continues from a
     /// savepoint needs that of the job before.
     pub epoch_ms: Option<i64>,
-    /// What it sustains, events/s.
+    /// What it sustains, events/s, over all sources.
     pub capacity: u64,
     /// Size of its keyed state, bytes.
     pub state_bytes: u64,
     /// Over how many keys the state is spread.
     pub keys: u32,
-    /// Subtasks of each of its two vertices.
+    /// Subtasks of each of its vertices: one per source and one that works.
     pub parallelism: u32,
+    /// How many sources it reads from, each of them with the whole rate.
+    pub sources: u32,
+    /// Whether its sources tell what waits for them, as `pendingRecords`.
+    pub reports_lag: bool,
     /// Flink configuration of this job alone.
     pub flink_configuration: BTreeMap<String, String>,
 }
@@ -93,6 +97,8 @@ impl Default for PacedJob {
             state_bytes: 10_000_000,
             keys: 1_024,
             parallelism: 2,
+            sources: 1,
+            reports_lag: true,
             flink_configuration: BTreeMap::new(),
         }
     }
@@ -111,6 +117,8 @@ impl PacedJob {
             ("--capacity", self.capacity.to_string()),
             ("--state-bytes", self.state_bytes.to_string()),
             ("--keys", self.keys.to_string()),
+            ("--sources", self.sources.to_string()),
+            ("--report-lag", self.reports_lag.to_string()),
         ]
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value])
@@ -198,13 +206,15 @@ mod tests {
         let job = PacedJob {
             name: "my job".to_owned(),
             epoch_ms: Some(7),
+            sources: 2,
+            reports_lag: false,
             flink_configuration: [("a".to_owned(), "b".to_owned())].into(),
             ..PacedJob::default()
         };
         let request = job.run_request();
         assert_eq!(request["flinkConfiguration"], json!({"a": "b", "pipeline.name": "my job"}));
         let arguments = "--rates 3600:2000 --then hold --capacity 5000 --state-bytes 10000000 \
-                         --keys 1024 --epoch-ms 7";
+                         --keys 1024 --sources 2 --report-lag false --epoch-ms 7";
         assert_eq!(request["programArgsList"], json!(arguments.split(' ').collect::<Vec<_>>()));
     }
 }

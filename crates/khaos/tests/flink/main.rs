@@ -1,5 +1,5 @@
-//! Real Flink, driven live: the contract of the ports on it, what is left when khaos dies, and what
-//! happens when everything between them breaks.
+//! Real Flink, driven live: the contract of the ports on it, what its sources tell, what is left when
+//! khaos dies, and what happens when everything between them breaks.
 #![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
@@ -10,4 +10,5 @@ mod endurance;
 mod prometheus;
 mod proxy;
 mod run;
+mod sources;
 mod trouble;

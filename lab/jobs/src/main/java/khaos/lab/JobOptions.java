@@ -1,19 +1,23 @@
 package khaos.lab;
 
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.stream.IntStream;
 
 /**
  * What the submission may say about the job. Nothing here concerns checkpoints, restarts or the job's name: those
  * belong to the cluster and to the submission's own configuration, which is what Khaos exercises.
  *
- * @param schedule when events arrive
+ * @param schedule when events arrive at each source
  * @param epochMs wall clock at which the schedule starts
  * @param capacity events per second the whole job can sustain
  * @param stateBytes size of the keyed state of the whole job
  * @param keys number of keys the state is spread over
  * @param parallelism parallelism of the job, or empty to leave it to the submission
+ * @param sources number of sources, each with the whole schedule
+ * @param reportsLag whether the sources tell how many events wait for them
  */
 record JobOptions(
         RateSchedule schedule,
@@ -21,11 +25,13 @@ record JobOptions(
         long capacity,
         long stateBytes,
         int keys,
-        Optional<Integer> parallelism) {
+        Optional<Integer> parallelism,
+        int sources,
+        boolean reportsLag) {
 
     static final String USAGE =
             "--rates SECONDS:EVENTS_PER_S[,…] [--then hold|repeat] [--epoch-ms T] --capacity EVENTS_PER_S"
-                    + " [--state-bytes N] [--keys K] [--parallelism P]";
+                    + " [--state-bytes N] [--keys K] [--parallelism P] [--sources N] [--report-lag true|false]";
 
     /** Reads {@code --name value} pairs; {@code nowMs} is the epoch unless one is given. */
     static JobOptions parse(String[] args, long nowMs) {
@@ -37,9 +43,21 @@ record JobOptions(
                         given.whole("capacity", 1).orElseThrow(() -> missing("capacity")),
                         given.whole("state-bytes", 0).orElse(0L),
                         Math.toIntExact(given.whole("keys", 1).orElse(1024L)),
-                        given.whole("parallelism", 1).map(Math::toIntExact));
+                        given.whole("parallelism", 1).map(Math::toIntExact),
+                        Math.toIntExact(given.whole("sources", 1).orElse(1L)),
+                        given.reportLag());
         given.refuseLeftOver();
         return options;
+    }
+
+    /**
+     * Names of the sources, which are their ids too. A single one has no number: that is the id under which its
+     * state lies in savepoints, and its name in metrics.
+     */
+    List<String> sourceNames() {
+        return sources == 1
+                ? List.of("arrivals")
+                : IntStream.rangeClosed(1, sources).mapToObj(i -> "arrivals-" + i).toList();
     }
 
     private static IllegalArgumentException missing(String name) {
@@ -69,6 +87,15 @@ record JobOptions(
                 case "hold" -> RateSchedule.Then.HOLD;
                 case "repeat" -> RateSchedule.Then.REPEAT;
                 default -> throw new IllegalArgumentException("--then is hold or repeat, not '" + value + "'");
+            };
+        }
+
+        boolean reportLag() {
+            String value = Optional.ofNullable(values.remove("report-lag")).orElse("true");
+            return switch (value) {
+                case "true" -> true;
+                case "false" -> false;
+                default -> throw new IllegalArgumentException("--report-lag is true or false, not '" + value + "'");
             };
         }
 

@@ -3,12 +3,13 @@ package khaos.lab;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.common.typeinfo.Types;
+import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
 import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
 
 /**
  * A job whose load, capacity and state are known, so that what Khaos measures can be held against the truth.
- * Arrivals (paced source) → work of a chosen cost on keyed state of a chosen size → nothing.
+ * Arrivals (paced sources) → work of a chosen cost on keyed state of a chosen size → nothing.
  */
 public final class PacedJob {
 
@@ -25,12 +26,16 @@ public final class PacedJob {
         env.setMaxParallelism(KeySlots.MAX_PARALLELISM);
 
         KeySlots slots = new KeySlots(options.keys());
-        PacedSource arrivals = new PacedSource(options.schedule(), options.epochMs(), slots.count());
+        PacedSource arrivals =
+                new PacedSource(options.schedule(), options.epochMs(), slots.count(), options.reportsLag());
         PacedWork work = new PacedWork(options.capacity(), options.stateBytes(), slots.count());
 
         // Every operator has a fixed id: a later submission finds its state, and metrics keep their names.
-        env.fromSource(arrivals, WatermarkStrategy.noWatermarks(), "arrivals", TypeInformation.of(Event.class))
-                .uid("arrivals")
+        // Each source creates all of the state, which is the same whoever does: so none waits for another.
+        options.sourceNames().stream()
+                .map(name -> source(env, arrivals, name))
+                .reduce(DataStream::union)
+                .orElseThrow()
                 .keyBy(event -> slots.key(event.slot()), Types.INT)
                 .process(work)
                 .name("work")
@@ -39,5 +44,10 @@ public final class PacedJob {
                 .name("discard")
                 .uid("discard");
         env.execute();
+    }
+
+    private static DataStream<Event> source(StreamExecutionEnvironment env, PacedSource arrivals, String name) {
+        return env.fromSource(arrivals, WatermarkStrategy.noWatermarks(), name, TypeInformation.of(Event.class))
+                .uid(name);
     }
 }

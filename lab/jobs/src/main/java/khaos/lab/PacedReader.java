@@ -31,11 +31,14 @@ final class PacedReader implements SourceReader<Event, PacedSplit> {
     private CompletableFuture<Void> available = new CompletableFuture<>();
     private int turn;
 
-    PacedReader(RateSchedule schedule, int slots, SourceReaderContext context) {
+    PacedReader(RateSchedule schedule, int slots, boolean reportsLag, SourceReaderContext context) {
         this.schedule = schedule;
         this.slots = slots;
         recordsIn = context.metricGroup().getIOMetricGroup().getNumRecordsInCounter();
-        context.metricGroup().setPendingRecordsGauge(this::pending);
+        // Flink shows the metric only where it is set: without it this is a source that cannot tell its lag.
+        if (reportsLag) {
+            context.metricGroup().setPendingRecordsGauge(this::pending);
+        }
         alarm =
                 Executors.newSingleThreadScheduledExecutor(
                         task -> {

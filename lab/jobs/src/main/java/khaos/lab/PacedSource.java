@@ -18,11 +18,13 @@ final class PacedSource implements Source<Event, PacedSplit, List<PacedSplit>> {
     private final RateSchedule schedule;
     private final long epochMs;
     private final int slots;
+    private final boolean reportsLag;
 
-    PacedSource(RateSchedule schedule, long epochMs, int slots) {
+    PacedSource(RateSchedule schedule, long epochMs, int slots, boolean reportsLag) {
         this.schedule = schedule;
         this.epochMs = epochMs;
         this.slots = slots;
+        this.reportsLag = reportsLag;
     }
 
     @Override
@@ -47,7 +49,7 @@ final class PacedSource implements Source<Event, PacedSplit, List<PacedSplit>> {
 
     @Override
     public SourceReader<Event, PacedSplit> createReader(SourceReaderContext context) {
-        return new PacedReader(schedule, slots, context);
+        return new PacedReader(schedule, slots, reportsLag, context);
     }
 
     @Override

@@ -3,6 +3,7 @@ package khaos.lab;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import java.util.List;
 import java.util.Optional;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -12,9 +13,27 @@ class JobOptionsTest {
 
     @Test
     void readsWhatIsGivenAndLeavesTheRest() {
-        JobOptions options = parse("--rates 10:100 --then repeat --capacity 250 --state-bytes 4096 --parallelism 2");
+        JobOptions options =
+                parse("--rates 10:100 --then repeat --capacity 250 --state-bytes 4096 --parallelism 2"
+                        + " --sources 3 --report-lag false");
         assertEquals(2000, options.schedule().arrivedBy(20_000));
-        assertEquals(new JobOptions(options.schedule(), 42, 250, 4096, 1024, Optional.of(2)), options);
+        assertEquals(new JobOptions(options.schedule(), 42, 250, 4096, 1024, Optional.of(2), 3, false), options);
+    }
+
+    @Test
+    void whoAsksForNothingGetsOneSourceThatReportsItsLag() {
+        JobOptions options = parse("--rates 10:100 --capacity 250");
+        assertEquals(new JobOptions(options.schedule(), 42, 250, 0, 1024, Optional.empty(), 1, true), options);
+        assertEquals(true, parse("--rates 10:100 --capacity 250 --report-lag true").reportsLag());
+    }
+
+    /** The names are ids in savepoints: whoever changes one loses the state of the jobs before. */
+    @Test
+    void sourcesKeepTheirNames() {
+        assertEquals(List.of("arrivals"), parse("--rates 10:100 --capacity 250 --sources 1").sourceNames());
+        assertEquals(
+                List.of("arrivals-1", "arrivals-2", "arrivals-3"),
+                parse("--rates 10:100 --capacity 250 --sources 3").sourceNames());
     }
 
     @ParameterizedTest
@@ -26,6 +45,8 @@ class JobOptionsTest {
                 "--rates 10:100 --capacity many",
                 "--rates 10:100 --capacity 250 --then stop",
                 "--rates 10:100 --capacity 250 --colour red",
+                "--rates 10:100 --capacity 250 --sources 0",
+                "--rates 10:100 --capacity 250 --report-lag yes",
                 "--rates 10:100 --capacity",
                 "rates 10:100",
             })
