@@ -357,8 +357,8 @@ mod tests {
             |sources: &[Source]| Watched { sources: sources.to_vec(), ..Watched::default() };
         let (tells, mute) = (source(Some("Source__a.pendingRecords")), source(None));
         let nothing = BTreeMap::new();
-        assert!(!watching(&[mute.clone()]).fell_silent(&nothing));
-        assert!(watching(&[tells.clone()]).fell_silent(&nothing));
+        assert!(!watching(std::slice::from_ref(&mute)).fell_silent(&nothing));
+        assert!(watching(std::slice::from_ref(&tells)).fell_silent(&nothing));
         assert!(watching(&[tells.clone(), mute]).fell_silent(&nothing));
         assert!(watching(&[]).fell_silent(&nothing), "no source yet: a job that begins");
         let told = Counters { at_ms: 5_000.0, read: 10.0, pending: 0.0 };
