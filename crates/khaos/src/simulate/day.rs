@@ -91,7 +91,9 @@ pub(super) fn live(
             clock,
         );
         let memory = Arc::new(MemoryStore::default());
-        let driver = Arc::new(Driver::new(clock, twin.clone(), twin.clone()));
+        // The log tells real time, and what happens here happens in a day that is simulated.
+        let driver = Driver::new(clock, twin.clone(), twin.clone());
+        let driver = Arc::new(driver.watched_by(Arc::new(|_, _| ())));
         let end = ANCHOR.plus_secs(simulation.workload.secs());
         let intervals = match policy {
             Policy::Static(interval) => {
