@@ -92,6 +92,10 @@ impl Sampled {
             let old = samples.partition_point(|sample| sample.at < keep_from);
             samples.drain(..old);
         };
+        // A source that had no names yet was called by its vertex: it was never there.
+        self.sources.retain(|name, (arrival, lag)| {
+            seen.sources.contains_key(name) || !(arrival.is_empty() && lag.is_empty())
+        });
         for (name, (arrival, lag)) in seen.sources {
             let series = self.sources.entry(name).or_default();
             push(&mut series.0, arrival);
@@ -145,7 +149,9 @@ impl Watched {
     /// Whether the names have to be looked up again: they come and go with restarts, and one that is
     /// unknown empties the whole answer. From a source that never tells its lag nothing is expected.
     fn fell_silent(&self, told: &BTreeMap<String, Counters>) -> bool {
-        let mut expected = self.sources.iter().filter(|source| source.counters().is_some());
+        // One that does not even tell what it read has no names yet.
+        let expects = |source: &&Source| source.counters().is_some() || source.read.is_none();
+        let mut expected = self.sources.iter().filter(expects);
         told.is_empty() && (self.sources.is_empty() || expected.next().is_some())
     }
 }
@@ -361,9 +367,26 @@ mod tests {
         assert!(watching(std::slice::from_ref(&tells)).fell_silent(&nothing));
         assert!(watching(&[tells.clone(), mute]).fell_silent(&nothing));
         assert!(watching(&[]).fell_silent(&nothing), "no source yet: a job that begins");
+        let unnamed = Source { read: None, ..source(None) };
+        assert!(watching(&[unnamed]).fell_silent(&nothing), "no names yet: a job that begins");
         let told = Counters { at_ms: 5_000.0, read: 10.0, pending: 0.0 };
         let told = BTreeMap::from([("Source__a".to_owned(), told)]);
         assert!(!watching(&[tells]).fell_silent(&told));
+    }
+
+    #[test]
+    fn a_source_that_got_its_name_late_is_one_source() {
+        let seen = |name: &str, arrival| Seen {
+            sources: BTreeMap::from([(name.to_owned(), (arrival, arrival))]),
+            ..Seen::default()
+        };
+        let mut sampled = Sampled::default();
+        sampled.add(Timestamp(0), seen("Source: a", None));
+        sampled.add(Timestamp(5_000), seen("Source__a", Some(7.0)));
+        assert_eq!(sampled.sources.keys().collect::<Vec<_>>(), ["Source__a"]);
+        // What told something once is missed when it falls silent.
+        sampled.add(Timestamp(10_000), seen("Source: a", None));
+        assert!(sampled.sources.contains_key("Source__a"));
     }
 
     #[test]
