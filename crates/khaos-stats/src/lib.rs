@@ -5,6 +5,7 @@
 //! - [`forecast`]: damped Holt smoothing,
 //! - [`noise`]: correlated noise,
 //! - [`posterior`]: robust maximum-a-posteriori least squares and draws from its posterior,
+//! - [`spread`]: how far single observations scatter around what a model expects,
 //! - [`seed`]: one seeded random stream per purpose.
 
 pub mod forecast;
@@ -12,9 +13,11 @@ pub mod noise;
 pub mod posterior;
 pub mod quantile;
 pub mod seed;
+pub mod spread;
 
 pub use forecast::DampedHolt;
 pub use noise::Ar1;
 pub use posterior::{FitError, Posterior, Residuals, fit};
 pub use quantile::{mean, median, quantile};
 pub use seed::Seed;
+pub use spread::Spread;

@@ -73,13 +73,38 @@ impl Posterior {
     }
 }
 
-/// Fits parameters from `start` so that the robust sum of squared `residuals` is smallest.
-/// `residuals` must give the same number of entries at every call.
-pub fn fit(start: &[f64], residuals: impl Fn(&[f64]) -> Residuals) -> Result<Posterior, FitError> {
+/// Fits parameters so that the robust sum of squared `residuals` is smallest, from each of `starts`:
+/// a robust loss has several valleys, above all where observations are few, and the deepest one
+/// counts. `residuals` must give the same number of entries at every call.
+pub fn fit(
+    starts: &[Vec<f64>],
+    residuals: impl Fn(&[f64]) -> Residuals,
+) -> Result<Posterior, FitError> {
+    let valleys = starts.iter().map(|start| descend(start, &residuals));
+    let deepest = valleys
+        .reduce(|best, other| match (&best, &other) {
+            (Ok(a), Ok(b)) if b.depth >= a.depth => best,
+            (Ok(_), Err(_)) => best,
+            _ => other,
+        })
+        .unwrap_or(Err(FitError::Singular))?;
+    let Valley { at, weights, .. } = deepest;
+    laplace(&Weighted { at, residuals: &residuals, weights: &weights })
+}
+
+/// Where a descent ended.
+struct Valley {
+    at: DVector<f64>,
+    weights: Vec<f64>,
+    /// The loss there: smaller is deeper.
+    depth: f64,
+}
+
+fn descend(start: &[f64], residuals: &impl Fn(&[f64]) -> Residuals) -> Result<Valley, FitError> {
     let mut at = DVector::from_column_slice(start);
     let mut weights = vec![1.0; residuals(start).data.len()];
     for _ in 0..REWEIGHTINGS {
-        let problem = Weighted { at: at.clone(), residuals: &residuals, weights: &weights };
+        let problem = Weighted { at: at.clone(), residuals, weights: &weights };
         if !problem.evaluate(&at).iter().all(|r| r.is_finite()) {
             return Err(FitError::NotFinite);
         }
@@ -91,15 +116,24 @@ pub fn fit(start: &[f64], residuals: impl Fn(&[f64]) -> Residuals) -> Result<Pos
             break;
         }
     }
-    laplace(&Weighted { at, residuals: &residuals, weights: &weights })
+    let Residuals { data, prior } = residuals(at.as_slice());
+    let bend = cauchy_scale(&data) * CAUCHY;
+    let of_data = data.iter().map(|r| bend * bend * (r / bend).powi(2).ln_1p());
+    let depth = of_data.chain(prior.iter().map(|r| r * r)).sum();
+    Ok(Valley { at, weights, depth })
 }
 
-/// Weights of the Cauchy loss, on a scale that grows where all residuals are large: a caller who
-/// declared too small a σ must not see good data treated as outliers.
+/// Weights of the Cauchy loss.
 fn cauchy_weights(data: &[f64]) -> Vec<f64> {
+    let bend = cauchy_scale(data) * CAUCHY;
+    data.iter().map(|r| 1.0 / (1.0 + (r / bend).powi(2))).collect()
+}
+
+/// A scale that grows where all residuals are large: a caller who declared too small a σ must not see
+/// good data treated as outliers.
+fn cauchy_scale(data: &[f64]) -> f64 {
     let sizes: Vec<f64> = data.iter().map(|r| r.abs()).collect();
-    let scale = median(&sizes).map_or(1.0, |mad| (1.4826 * mad).max(1.0));
-    data.iter().map(|r| 1.0 / (1.0 + (r / (scale * CAUCHY)).powi(2))).collect()
+    median(&sizes).map_or(1.0, |mad| (1.4826 * mad).max(1.0))
 }
 
 fn laplace<R: Fn(&[f64]) -> Residuals>(problem: &Weighted<'_, R>) -> Result<Posterior, FitError> {
@@ -186,7 +220,7 @@ mod tests {
 
     /// Observations of one mean with σ = 1 and a prior N(0, 1).
     fn mean_of(values: &'static [f64]) -> Posterior {
-        fit(&[0.0], |at| Residuals {
+        fit(&[vec![0.0]], |at| Residuals {
             data: values.iter().map(|v| v - at[0]).collect(),
             prior: vec![at[0]],
         })
@@ -236,14 +270,31 @@ mod tests {
     }
 
     #[test]
+    fn the_deepest_valley_counts_wherever_the_descent_began() {
+        // Four observations around 0 and three around 30, no prior to speak of: from above the three
+        // look right and the four contaminated, but the four are the deeper valley.
+        let values = [-0.1, 0.0, 0.1, 0.0, 29.9, 30.0, 30.1];
+        let from = |starts: &[Vec<f64>]| {
+            let residuals = |at: &[f64]| Residuals {
+                data: values.iter().map(|v| v - at[0]).collect(),
+                prior: vec![at[0] / 1e3],
+            };
+            fit(starts, residuals).unwrap().mode[0]
+        };
+        let both = from(&[vec![30.0], vec![0.0]]);
+        assert!((both - from(&[vec![0.0], vec![30.0]])).abs() < 1e-3);
+        assert!(both < 15.0, "{both}");
+    }
+
+    #[test]
     fn nan_is_refused() {
-        let broken = fit(&[0.0], |at| Residuals { data: vec![f64::NAN], prior: vec![at[0]] });
+        let broken = fit(&[vec![0.0]], |at| Residuals { data: vec![f64::NAN], prior: vec![at[0]] });
         assert_eq!(broken, Err(FitError::NotFinite));
     }
 
     #[test]
     fn an_undetermined_direction_is_refused() {
-        let flat = fit(&[0.0, 0.0], |at| Residuals { data: vec![at[0] - 1.0], prior: vec![] });
+        let flat = fit(&[vec![0.0, 0.0]], |at| Residuals { data: vec![at[0] - 1.0], prior: vec![] });
         assert_eq!(flat, Err(FitError::Singular));
     }
 }
