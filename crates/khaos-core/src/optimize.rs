@@ -1,7 +1,7 @@
 //! Optimize: models → forecast → decision with its reasons.
 //!
 //! [`recovery_model`] holds *the* formula of Khaos and its fit; [`latency_model`] the latency's;
-//! [`models`] fits both to a campaign's trials; [`load_forecast`] says what load to be ready for;
+//! [`mod@outliers`] names trials that do not fit the others; [`models`] fits both to a campaign's trials; [`load_forecast`] says what load to be ready for;
 //! [`objectives`] what the user wants; [`decision`] chooses; [`outcome`] looks back at a change.
 
 pub mod decision;
@@ -10,6 +10,7 @@ pub mod load_forecast;
 pub mod models;
 pub mod objectives;
 pub mod outcome;
+pub mod outliers;
 pub mod recovery_model;
 
 pub use decision::{Decision, Predictors, Reason, Situation, Verdict, decide};
@@ -18,4 +19,7 @@ pub use load_forecast::{LoadForecast, forecast_load};
 pub use models::{Models, NoModels, fit_models};
 pub use objectives::{Goals, Objective, Objectives};
 pub use outcome::{Effect, Judgement, Outcome, judge};
-pub use recovery_model::{RecoveryModel, RecoveryParameters, RecoveryPredictor};
+pub use outliers::{Outlier, outliers};
+pub use recovery_model::{
+    Measures, Place, RecoveryModel, RecoveryParameters, RecoveryPredictor, Usual,
+};

@@ -17,7 +17,7 @@ pub mod spread;
 
 pub use forecast::DampedHolt;
 pub use noise::Ar1;
-pub use posterior::{FitError, Posterior, Residuals, fit};
+pub use posterior::{FitError, Posterior, Residuals, cauchy_weights, fit};
 pub use quantile::{mean, median, quantile};
 pub use seed::Seed;
-pub use spread::Spread;
+pub use spread::{ENOUGH, Spread};

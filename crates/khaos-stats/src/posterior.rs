@@ -71,6 +71,35 @@ impl Posterior {
         draws.truncate(count);
         Ok(draws)
     }
+
+    /// Variance of a quantity that is linear in the parameters, with `gradient` at the mode.
+    pub fn variance(&self, gradient: &[f64]) -> f64 {
+        dot(&self.times(gradient), gradient)
+    }
+
+    /// The posterior after one more observation, of which only the `gradient` of its standardised
+    /// residual is known: the mode stays, the doubt shrinks. Source: Sherman & Morrison (1950).
+    #[must_use]
+    pub fn after(&self, gradient: &[f64]) -> Self {
+        let along = self.times(gradient);
+        let scale = self.dispersion * self.dispersion + dot(&along, gradient);
+        let mut covariance = self.covariance.clone();
+        for (row, a) in covariance.iter_mut().zip(&along) {
+            for (entry, b) in row.iter_mut().zip(&along) {
+                *entry -= a * b / scale;
+            }
+        }
+        Self { covariance, ..self.clone() }
+    }
+
+    /// Covariance times `vector`.
+    fn times(&self, vector: &[f64]) -> Vec<f64> {
+        self.covariance.iter().map(|row| dot(row, vector)).collect()
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// Fits parameters so that the robust sum of squared `residuals` is smallest, from each of `starts`:
@@ -123,8 +152,8 @@ fn descend(start: &[f64], residuals: &impl Fn(&[f64]) -> Residuals) -> Result<Va
     Ok(Valley { at, weights, depth })
 }
 
-/// Weights of the Cauchy loss.
-fn cauchy_weights(data: &[f64]) -> Vec<f64> {
+/// Weights of the Cauchy loss for standardised residuals, from 0 (an outlier) to 1.
+pub fn cauchy_weights(data: &[f64]) -> Vec<f64> {
     let bend = cauchy_scale(data) * CAUCHY;
     data.iter().map(|r| 1.0 / (1.0 + (r / bend).powi(2))).collect()
 }
@@ -287,6 +316,28 @@ mod tests {
     }
 
     #[test]
+    fn one_more_observation_by_hand() {
+        // Precision diag(1/4, 1) + gradient (1, 1)·(1, 1)ᵀ = [[1.25, 1], [1, 2]]; its inverse is
+        // [[2, −1], [−1, 1.25]]/1.5.
+        let before = Posterior {
+            mode: vec![0.0, 0.0],
+            covariance: vec![vec![4.0, 0.0], vec![0.0, 1.0]],
+            dispersion: 1.0,
+        };
+        let after = before.after(&[1.0, 1.0]);
+        for (found, expected) in
+            after.covariance.concat().iter().zip([2.0, -1.0, -1.0, 1.25].map(|v| v / 1.5))
+        {
+            assert!((found - expected).abs() < 1e-12, "{after:?}");
+        }
+        assert!((before.variance(&[1.0, 2.0]) - 8.0).abs() < 1e-12);
+        // Data twice as noisy teach a quarter: precision diag(1/4, 1) + (1, 1)·(1, 1)ᵀ/4.
+        let noisy = Posterior { dispersion: 2.0, ..before };
+        let found = noisy.after(&[1.0, 1.0]).covariance[0][0];
+        assert!((found - 1.25 / (0.5 * 1.25 - 0.0625)).abs() < 1e-12, "{found}");
+    }
+
+    #[test]
     fn nan_is_refused() {
         let broken = fit(&[vec![0.0]], |at| Residuals { data: vec![f64::NAN], prior: vec![at[0]] });
         assert_eq!(broken, Err(FitError::NotFinite));
@@ -294,7 +345,8 @@ mod tests {
 
     #[test]
     fn an_undetermined_direction_is_refused() {
-        let flat = fit(&[vec![0.0, 0.0]], |at| Residuals { data: vec![at[0] - 1.0], prior: vec![] });
+        let flat =
+            fit(&[vec![0.0, 0.0]], |at| Residuals { data: vec![at[0] - 1.0], prior: vec![] });
         assert_eq!(flat, Err(FitError::Singular));
     }
 }

@@ -110,9 +110,8 @@ fn corrected(probability: f64, groups: usize) -> f64 {
 /// Every draw with every slice of the scatter on top.
 fn overlaid(draws: &[f64], scale: f64, freedom: f64) -> Option<Vec<f64>> {
     let scatter = StudentsT::new(0.0, scale, freedom).ok()?;
-    let slices: Vec<f64> = (0..SLICES)
-        .map(|i| scatter.inverse_cdf((i as f64 + 0.5) / SLICES as f64))
-        .collect();
+    let slices: Vec<f64> =
+        (0..SLICES).map(|i| scatter.inverse_cdf((i as f64 + 0.5) / SLICES as f64)).collect();
     Some(draws.iter().flat_map(|draw| slices.iter().map(move |slice| draw + slice)).collect())
 }
 

@@ -182,17 +182,5 @@ enum Spoilt {
 }
 
 fn spoilt(index: u32, planned: &PlannedTrial, why: String) -> Trial {
-    Trial {
-        index,
-        interval: planned.interval,
-        load: planned.load,
-        latency: None,
-        recovery: Recovery::Spoilt(why),
-        dead_time: None,
-        age: None,
-        backlog: None,
-        catch_up: None,
-        load_during: None,
-        checkpoint_duration: None,
-    }
+    Trial::of_recovery(index, planned.interval, planned.load, Recovery::Spoilt(why))
 }

@@ -1,6 +1,8 @@
 //! The latency model: `ln L = a + b·x + c·ln(CI/60) + d·x²`, `x = λ/λ_max`.
 
-use khaos_stats::{FitError, Posterior, Residuals, Seed, fit, mean, quantile};
+use khaos_stats::{
+    FitError, Posterior, Residuals, Seed, Spread, cauchy_weights, fit, mean, quantile,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::profile::Trial;
@@ -30,6 +32,8 @@ pub struct LatencyModel {
     pub load_min_eps: f64,
     /// Spread of the residuals relative to the expected, at least 1.
     pub dispersion: f64,
+    /// How far single trials' latencies scatter around the mean.
+    pub spread: Spread,
     /// Mode in fit space: (a, b, ln −c, d).
     mode: Vec<f64>,
     /// Covariance in fit space.
@@ -52,14 +56,20 @@ impl LatencyModel {
         let (Some(middle), true) = (mean(&logs), seen.len() >= 3) else { return Ok(None) };
         let load_max_eps = seen.iter().map(|s| s.0).fold(1.0, f64::max);
         let load_min_eps = seen.iter().map(|s| s.0).fold(load_max_eps, f64::min);
-        let start = [middle - 0.5, 0.5, 0.05_f64.ln(), 0.5];
-        let posterior = fit(&start, |at| Residuals {
-            data: seen
-                .iter()
-                .map(|(load, ci, log)| (log - log_latency(at, load / load_max_eps, *ci)) / SIGMA)
-                .collect(),
-            prior: vec![at[0] - start[0], at[1] - start[1], at[2] - start[2], at[3] - start[3]],
+        let centre = [middle - 0.5, 0.5, 0.05_f64.ln(), 0.5];
+        let log_errors = |at: &[f64]| -> Vec<f64> {
+            let error = |(load, ci, log): &(f64, f64, f64)| {
+                (log - log_latency(at, load / load_max_eps, *ci)) / SIGMA
+            };
+            seen.iter().map(error).collect()
+        };
+        let posterior = fit(&[centre.to_vec()], |at| Residuals {
+            data: log_errors(at),
+            prior: at.iter().zip(centre).map(|(at, centre)| at - centre).collect(),
         })?;
+        let errors = log_errors(&posterior.mode);
+        let weighted: Vec<(f64, f64)> =
+            errors.iter().map(|error| error * SIGMA).zip(cauchy_weights(&errors)).collect();
         let mode = &posterior.mode;
         Ok(Some(Self {
             a: mode[0],
@@ -69,21 +79,35 @@ impl LatencyModel {
             load_max_eps,
             load_min_eps,
             dispersion: posterior.dispersion,
+            spread: Spread::learnt(&weighted, centre.len(), SIGMA),
             mode: posterior.mode,
             covariance: posterior.covariance,
         }))
     }
 
-    /// The model made ready to predict: the same model always gives the same bounds.
-    pub fn predictor(&self) -> Result<LatencyPredictor, FitError> {
-        let posterior = Posterior {
+    /// How much is doubted about the mean at `interval_s` (s) and `load`: the standard deviation of
+    /// its log.
+    pub fn doubt(&self, interval_s: f64, load: EventRate) -> f64 {
+        let x = load.get() / self.load_max_eps;
+        let log_interval = (interval_s / 60.0).ln();
+        let gradient = [1.0, x, -self.mode[2].exp() * log_interval, x * x];
+        self.posterior().variance(&gradient).sqrt()
+    }
+
+    fn posterior(&self) -> Posterior {
+        Posterior {
             mode: self.mode.clone(),
             covariance: self.covariance.clone(),
             dispersion: self.dispersion,
-        };
-        let draws = posterior.draws(DRAWS, Seed(0).child("latency"))?;
+        }
+    }
+
+    /// The model made ready to predict: the same model always gives the same bounds.
+    pub fn predictor(&self) -> Result<LatencyPredictor, FitError> {
+        let draws = self.posterior().draws(DRAWS, Seed(0).child("latency"))?;
         let edges = (self.load_min_eps / self.load_max_eps, 1.0);
-        Ok(LatencyPredictor { mode: self.mode.clone(), draws, edges, scale: self.load_max_eps })
+        let (mode, spread) = (self.mode.clone(), self.spread.clone());
+        Ok(LatencyPredictor { mode, draws, spread, edges, scale: self.load_max_eps })
     }
 }
 
@@ -96,6 +120,7 @@ fn log_latency(at: &[f64], x: f64, interval_s: f64) -> f64 {
 pub struct LatencyPredictor {
     mode: Vec<f64>,
     draws: Vec<Vec<f64>>,
+    spread: Spread,
     edges: (f64, f64),
     scale: f64,
 }
@@ -108,9 +133,35 @@ impl LatencyPredictor {
 
     /// Upper `probability` credible bound of the mean of the p99 latency, ms.
     pub fn upper(&self, probability: f64, interval_s: f64, load: EventRate) -> f64 {
+        quantile(&self.logs(interval_s, load), probability).map_or(f64::INFINITY, f64::exp)
+    }
+
+    /// Two-sided interval, ms, that holds the p99 latency of a single trial with `probability`.
+    pub fn prediction_interval(
+        &self,
+        probability: f64,
+        interval_s: f64,
+        load: EventRate,
+    ) -> Option<(f64, f64)> {
+        let expected = self.expected(interval_s, load).ln();
+        self.spread.interval(expected, &self.logs(interval_s, load), probability)
+    }
+
+    /// Bound, ms, that the p99 latency of a single trial stays below with `probability`.
+    pub fn prediction_upper(
+        &self,
+        probability: f64,
+        interval_s: f64,
+        load: EventRate,
+    ) -> Option<f64> {
+        let expected = self.expected(interval_s, load).ln();
+        self.spread.upper(expected, &self.logs(interval_s, load), probability)
+    }
+
+    /// Every draw's log of the mean latency.
+    fn logs(&self, interval_s: f64, load: EventRate) -> Vec<f64> {
         let x = self.relative(load);
-        let all: Vec<f64> = self.draws.iter().map(|at| log_latency(at, x, interval_s)).collect();
-        quantile(&all, probability).map_or(f64::INFINITY, f64::exp)
+        self.draws.iter().map(|at| log_latency(at, x, interval_s)).collect()
     }
 
     fn relative(&self, load: EventRate) -> f64 {
@@ -131,17 +182,13 @@ mod tests {
             for load in [300.0, 5_000.0, 10_000.0, 15_000.0, 20_000.0] {
                 let log = log_latency(&truth, load / 20_000.0, f64::from(ci));
                 trials.push(Trial {
-                    index: trials.len() as u32,
-                    interval: CheckpointInterval::from_secs(ci).unwrap(),
-                    load: EventRate::new(load).unwrap(),
                     latency: Some(Millis::new(log.exp()).unwrap()),
-                    recovery: Recovery::Spoilt("not of interest here".into()),
-                    dead_time: None,
-                    age: None,
-                    backlog: None,
-                    catch_up: None,
-                    load_during: None,
-                    checkpoint_duration: None,
+                    ..Trial::of_recovery(
+                        trials.len() as u32,
+                        CheckpointInterval::from_secs(ci).unwrap(),
+                        EventRate::new(load).unwrap(),
+                        Recovery::Spoilt("not of interest here".into()),
+                    )
                 });
             }
         }

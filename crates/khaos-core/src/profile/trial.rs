@@ -51,6 +51,30 @@ pub struct Trial {
     pub checkpoint_duration: Option<Seconds>,
 }
 
+impl Trial {
+    /// A trial of which nothing but its recovery is known.
+    pub fn of_recovery(
+        index: u32,
+        interval: CheckpointInterval,
+        load: EventRate,
+        recovery: Recovery,
+    ) -> Self {
+        Self {
+            index,
+            interval,
+            load,
+            latency: None,
+            recovery,
+            dead_time: None,
+            age: None,
+            backlog: None,
+            catch_up: None,
+            load_during: None,
+            checkpoint_duration: None,
+        }
+    }
+}
+
 /// Everything that was seen of one trial, up to its end or its deadline.
 #[derive(Debug, Clone)]
 pub struct Evidence<'a> {
