@@ -3,12 +3,14 @@
 //! Everything here takes numbers and gives numbers: no job, no clock, no I/O. In reading order:
 //! - [`mod@quantile`]: order statistics of small samples,
 //! - [`forecast`]: damped Holt smoothing,
+//! - [`linear`]: ordinary least squares,
 //! - [`noise`]: correlated noise,
 //! - [`posterior`]: robust maximum-a-posteriori least squares and draws from its posterior,
 //! - [`spread`]: how far single observations scatter around what a model expects,
 //! - [`seed`]: one seeded random stream per purpose.
 
 pub mod forecast;
+pub mod linear;
 pub mod noise;
 pub mod posterior;
 pub mod quantile;
@@ -16,6 +18,7 @@ pub mod seed;
 pub mod spread;
 
 pub use forecast::DampedHolt;
+pub use linear::LinearRegression;
 pub use noise::Ar1;
 pub use posterior::{FitError, Posterior, Residuals, cauchy_weights, fit};
 pub use quantile::{mean, median, quantile};
