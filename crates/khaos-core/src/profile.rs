@@ -7,6 +7,6 @@ pub mod design;
 pub mod recovery;
 pub mod trial;
 
-pub use design::{Design, IntervalBounds, InvalidBounds, PlannedTrial, design};
+pub use design::{CORNERS, Corner, Design, IntervalBounds, InvalidBounds, PlannedTrial, design};
 pub use recovery::{Progress, calm_below_s, onset, recovered};
 pub use trial::{Evidence, Recovery, Trial, assemble};

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::doctor::DoctorArgs;
 use crate::drive::DriveArgs;
 use crate::duration::{interval, millis, seconds};
+use crate::fit::FitArgs;
 use crate::input::BadInput;
 use crate::lab::LabCommand;
 use crate::output::say;
@@ -33,6 +34,8 @@ enum Command {
     Demo(DemoArgs),
     /// The same day under each policy, on the embedded engine.
     Simulate(SimulateArgs),
+    /// How well do the models know a job, by recorded trials that they have not seen?
+    Fit(FitArgs),
     /// Can a real job be driven, and what should change first? Asks Flink, and takes one checkpoint.
     Doctor(DoctorArgs),
     /// Drive a real job's checkpoints at a fixed interval by hand, live, without a restart.
@@ -117,6 +120,7 @@ impl Cli {
         match self.command {
             Command::Demo(args) => demo::run(args.seed, &args.out, args.json)?,
             Command::Simulate(args) => args.run()?,
+            Command::Fit(args) => args.run()?,
             Command::Doctor(args) => return args.run(),
             Command::Drive(args) => args.run()?,
             Command::Lab(command) => command.run()?,

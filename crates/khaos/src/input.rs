@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 
+use khaos_core::profile::{Recovery, Trial};
+use khaos_core::units::{CheckpointInterval, EventRate, Millis, Seconds};
 use khaos_twin::{Workload, World};
 use serde::Deserialize;
 use thiserror::Error;
@@ -46,6 +48,47 @@ pub fn workload(path: &Path) -> Result<Workload, BadInput> {
     }
     Workload::new(rows.iter().map(|row| row.events_per_second).collect())
         .or_else(|error| bad(path, error))
+}
+
+#[derive(Deserialize)]
+struct ProfileRow {
+    checkpoint_interval_s: u32,
+    throughput_eps: f64,
+    latency_p99_ms: Option<f64>,
+    recovery_s: String,
+}
+
+/// Reads recorded trials: columns `checkpoint_interval_s,throughput_eps,latency_p99_ms,recovery_s`. A
+/// latency that was not measured is left empty; a recovery that was not over when the watch ended is
+/// written with the time watched, as in `>1800`. A trial's index is its row, from 0.
+pub fn profile(path: &Path) -> Result<Vec<Trial>, BadInput> {
+    let columns = "checkpoint_interval_s,throughput_eps,latency_p99_ms,recovery_s";
+    let rows: Vec<ProfileRow> = rows(path, columns)?;
+    let trial = |(i, row): (usize, &ProfileRow)| {
+        let wrong = |what: &dyn Display| bad(path, format!("line {}: {what}", line(i)));
+        trial(i as u32, row).or_else(|what| wrong(&what))
+    };
+    rows.iter().enumerate().map(trial).collect()
+}
+
+fn trial(index: u32, row: &ProfileRow) -> Result<Trial, String> {
+    let text = row.recovery_s.trim();
+    let (seconds, over) = match text.strip_prefix('>') {
+        Some(seconds) => (seconds, false),
+        None => (text, true),
+    };
+    let seconds = seconds.trim().parse().map_err(|_| {
+        format!("recovery_s '{text}': give seconds, or >SECONDS where it was not over by then")
+    })?;
+    let positive = Some(seconds).filter(|s| *s > 0.0).ok_or("recovery_s must be more than 0")?;
+    let seconds = Seconds::new(positive).map_err(|e| format!("recovery_s: {e}"))?;
+    let recovery = if over { Recovery::Measured(seconds) } else { Recovery::Censored(seconds) };
+    let interval = CheckpointInterval::from_secs(row.checkpoint_interval_s)
+        .map_err(|e| format!("checkpoint_interval_s: {e}"))?;
+    let load = EventRate::new(row.throughput_eps).map_err(|e| format!("throughput_eps: {e}"))?;
+    let latency = row.latency_p99_ms.map(Millis::new).transpose();
+    let latency = latency.map_err(|e| format!("latency_p99_ms: {e}"))?;
+    Ok(Trial { latency, ..Trial::of_recovery(index, interval, load, recovery) })
 }
 
 #[derive(Deserialize)]
@@ -117,6 +160,34 @@ mod tests {
     fn a_workload_is_read() {
         let text = "second,events_per_second\n0,100.5\n60, 200\n";
         assert_eq!(read(text, workload).unwrap().per_minute(), [100.5, 200.0]);
+    }
+
+    #[test]
+    fn a_profile_is_read() {
+        let header = "checkpoint_interval_s,throughput_eps,latency_p99_ms,recovery_s";
+        let trials = read(&format!("{header}\n10,100.5,40,97\n30,0,, > 1800\n"), profile).unwrap();
+        assert_eq!(trials[0].recovery, Recovery::Measured(Seconds::new(97.0).unwrap()));
+        assert_eq!(trials[0].latency, Some(Millis::new(40.0).unwrap()));
+        assert_eq!(trials[1].recovery, Recovery::Censored(Seconds::new(1_800.0).unwrap()));
+        assert_eq!((trials[1].index, trials[1].latency), (1, None));
+        for (row, says) in [
+            ("10,100,40,soon", "line 3: recovery_s 'soon': give seconds, or >SECONDS"),
+            ("10,100,40,", "line 3: recovery_s ''"),
+            ("10,100,40,NaN", "line 3: recovery_s must be more than 0"),
+            ("10,100,40,inf", "line 3: recovery_s: a length of time in s must be zero or more"),
+            ("10,100,40,0", "line 3: recovery_s must be more than 0"),
+            (
+                "0,100,40,97",
+                "line 3: checkpoint_interval_s: a checkpoint interval in s must be from",
+            ),
+            ("10,-1,40,97", "line 3: throughput_eps: a rate in events/s must be zero or more"),
+            ("10,100,0,97", "line 3: latency_p99_ms: a latency in ms must be more than zero"),
+            ("1.5,100,40,97", "line: 3"),
+            ("10,100,40", "line: 3"),
+        ] {
+            let message = refused(&format!("{header}\n10,100.5,40,97\n{row}\n"), profile);
+            assert!(message.starts_with("/input: ") && message.contains(says), "{message}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod doctor;
 pub mod drive;
 mod duration;
+pub mod fit;
 pub mod input;
 pub mod lab;
 pub mod output;

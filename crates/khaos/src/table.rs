@@ -17,6 +17,11 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
+/// A share in percent; a dash where it is not known.
+pub fn percent(share: Option<f64>) -> String {
+    share.map_or("–".into(), |share| format!("{:.1} %", 100.0 * share))
+}
+
 /// How each policy did.
 pub fn policies(results: &[PolicyResult]) -> Table {
     let mut table = table(&[

@@ -9,7 +9,7 @@ mod usual;
 
 use std::collections::BTreeMap;
 
-use khaos_stats::{ENOUGH, FitError, Posterior, Residuals, Spread, cauchy_weights, fit};
+use khaos_stats::{ENOUGH, FitError, Posterior, Residuals, Spread, cauchy_weights, fit, mean};
 use serde::{Deserialize, Serialize};
 
 pub use self::predictor::RecoveryPredictor;
@@ -25,6 +25,9 @@ const GAP_FLOOR: f64 = 0.03;
 /// within 1–4 % once dead time and age are taken as measured, 14 % otherwise; the dead time itself
 /// carries nearly all of that. Source: repeated recoveries on Flink 1.20 and 2.3.
 const SIGMA_DEAD: f64 = 0.15;
+/// How many dead times the expected one is worth: on a cluster whose restarts vary more, a few trials
+/// must not make it sure.
+const SIGMA_DEAD_WEIGHS: f64 = 4.0;
 const SIGMA_CATCH_UP: f64 = 0.015;
 const SIGMA_RECOVERY_IN_PARTS: f64 = 0.04;
 const SIGMA_RECOVERY_WHOLE: f64 = 0.15;
@@ -185,24 +188,33 @@ impl RecoveryModel {
 }
 
 fn posterior(usual: &Usual, trials: &[&Trial]) -> Result<Posterior, FitError> {
+    let sigma_dead = sigma_dead(trials);
     fit(&usual.starts(), |at| {
         let parameters = RecoveryParameters::from_fit_space(at, usual.top_eps);
-        Residuals {
-            data: trials.iter().flat_map(|trial| residuals(&parameters, trial)).collect(),
-            prior: usual.residuals(at),
-        }
+        let of_trial = |trial: &&Trial| residuals(&parameters, trial, sigma_dead);
+        Residuals { data: trials.iter().flat_map(of_trial).collect(), prior: usual.residuals(at) }
     })
 }
 
+/// Standard deviation of the log of a dead time, by those of `trials` and what is expected of them.
+fn sigma_dead(trials: &[&Trial]) -> f64 {
+    let logs: Vec<f64> =
+        trials.iter().filter_map(|t| t.dead_time.map(|dead| positive(dead).ln())).collect();
+    let middle = mean(&logs).unwrap_or(0.0);
+    let squares: f64 = logs.iter().map(|log| (log - middle).powi(2)).sum();
+    let freedom = SIGMA_DEAD_WEIGHS + (logs.len() as f64 - 1.0).max(0.0);
+    ((SIGMA_DEAD_WEIGHS * SIGMA_DEAD.powi(2) + squares) / freedom).sqrt().max(SIGMA_DEAD)
+}
+
 /// Log residuals of one trial, standardised; always the same number for the same trial.
-fn residuals(parameters: &RecoveryParameters, trial: &Trial) -> Vec<f64> {
+fn residuals(parameters: &RecoveryParameters, trial: &Trial, sigma_dead: f64) -> Vec<f64> {
     let log_ratio = |seen: f64, expected: f64, sigma: f64| (seen / expected).ln() / sigma;
     let interval = trial.interval.seconds();
     let mut residuals = Vec::with_capacity(3);
 
     let dead = trial.dead_time.map(positive);
     if let Some(dead) = dead {
-        residuals.push(log_ratio(dead, parameters.dead_time_s, SIGMA_DEAD));
+        residuals.push(log_ratio(dead, parameters.dead_time_s, sigma_dead));
     }
     if let Some(rate) = trial.catch_up.map(EventRate::get) {
         let left = parameters.capacity_beside_checkpoints(interval);

@@ -129,3 +129,21 @@ fn a_censored_trial_pushes_one_way_only() {
     // It lasted at least 100 s, and the formula says 560 s: nothing contradicts it.
     assert!((model.parameters.capacity_eps / PAPER.capacity_eps - 1.0).abs() < 0.02);
 }
+
+#[test]
+fn dead_times_that_vary_more_than_expected_are_trusted_less() {
+    // ln 10, ln 20, ln 40: squares 2·(ln 2)² = 0.961; (4·0.0225 + 0.961)/(4 + 2) = 0.175, σ 0.418.
+    let of = |dead: [f64; 3]| {
+        let trials: Vec<Trial> = dead
+            .into_iter()
+            .map(|dead| Trial {
+                dead_time: Seconds::new(dead).ok(),
+                ..trial(0, 30, 1.0, 1.0, true)
+            })
+            .collect();
+        sigma_dead(&trials.iter().collect::<Vec<_>>())
+    };
+    assert!((of([10.0, 20.0, 40.0]) - 0.418).abs() < 1e-3);
+    assert!((of([20.0; 3]) - SIGMA_DEAD).abs() < 1e-12, "never surer than expected");
+    assert!((sigma_dead(&[]) - SIGMA_DEAD).abs() < 1e-12);
+}
