@@ -3,6 +3,7 @@
 
 use khaos_core::profile::Trial;
 use plotters::coord::Shift;
+use plotters::coord::combinators::WithKeyPoints;
 use plotters::prelude::*;
 
 use super::validation::{Held, Subject};
@@ -99,7 +100,7 @@ impl Picture<'_> {
             .x_label_area_size(44)
             .y_label_area_size(60)
             .caption(title, ("sans-serif", 16))
-            .build_cartesian_2d(0.0..top, (low..high).log_scale())?;
+            .build_cartesian_2d(0.0..top, logarithmic(low, high))?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -147,7 +148,7 @@ impl Picture<'_> {
             .x_label_area_size(44)
             .y_label_area_size(60)
             .caption("Each trial by all others, with its 90 % interval", ("sans-serif", 16))
-            .build_cartesian_2d((low..high).log_scale(), (low..high).log_scale())?;
+            .build_cartesian_2d(logarithmic(low, high), logarithmic(low, high))?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -172,6 +173,15 @@ impl Picture<'_> {
         }
         Ok(())
     }
+}
+
+/// A logarithmic axis with a label at 1, 2 and 5 times each power of ten, so that less than a decade
+/// has some too.
+fn logarithmic(low: f64, high: f64) -> WithKeyPoints<LogCoord<f64>> {
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let labels = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|n| n * 10_f64.powi(power)));
+    let labels = labels.filter(|label| (low..high).contains(label)).collect();
+    (low..high).log_scale().with_key_points(labels)
 }
 
 /// From dark blue over green to yellow: told apart by everyone, and in grey.

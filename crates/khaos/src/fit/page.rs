@@ -100,7 +100,7 @@ fn formula(figures: &Figures) -> Markup {
         p { code { (figures.model) } }
         p {
             @for (name, value) in parameters.into_iter().flatten() {
-                code { (name) } " " (value.as_f64().map_or("–".into(), |v| format!("{v:.4}"))) "  "
+                code { (name) } " = " (value.as_f64().map_or("–".into(), |v| format!("{v:.4}"))) "; "
             }
         }
     }
@@ -128,8 +128,8 @@ fn errors(evaluation: &Evaluation) -> Markup {
     html! {
         table {
             thead { tr {
-                th { "" } th { "a row" } th { "an interval" } th { "a load" } th { "90 % interval holds, a row" }
-                th { "an interval" } th { "upper bound holds" }
+                th { "left out:" } th { "a row" } th { "an interval" } th { "a load" } th { "in 90 %: a row" }
+                th { "an interval" } th { "below 90 %" }
             } }
             tbody {
                 (row("recovery", recovery)) (plane("recovery, linear regression", &baseline_ols.recovery))
