@@ -2,18 +2,21 @@
 //!
 //! Everything here takes numbers and gives numbers: no job, no clock, no I/O. In reading order:
 //! - [`mod@quantile`]: order statistics of small samples,
+//! - [`linear`]: ordinary least squares,
 //! - [`forecast`]: damped Holt smoothing,
 //! - [`noise`]: correlated noise,
 //! - [`posterior`]: robust maximum-a-posteriori least squares and draws from its posterior,
 //! - [`seed`]: one seeded random stream per purpose.
 
 pub mod forecast;
+pub mod linear;
 pub mod noise;
 pub mod posterior;
 pub mod quantile;
 pub mod seed;
 
 pub use forecast::DampedHolt;
+pub use linear::{LinearRegression, OlsError, ols};
 pub use noise::Ar1;
 pub use posterior::{FitError, Posterior, Residuals, fit};
 pub use quantile::{mean, median, quantile};
