@@ -18,7 +18,7 @@ pub mod seed;
 pub mod spread;
 
 pub use forecast::DampedHolt;
-pub use linear::LinearRegression;
+pub use linear::{LinearRegression, OlsError, ols};
 pub use noise::Ar1;
 pub use posterior::{FitError, Posterior, Residuals, cauchy_weights, fit};
 pub use quantile::{mean, median, quantile};

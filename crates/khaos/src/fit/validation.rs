@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use khaos_core::optimize::{LatencyModel, RecoveryModel};
 use khaos_core::profile::{Recovery, Trial};
-use khaos_core::stats::{LinearRegression, mean};
+use khaos_core::stats::{mean, ols};
 use khaos_core::units::Millis;
 
 /// Probability of the intervals and bounds that are checked.
@@ -133,8 +133,7 @@ fn learn(trials: &[&Trial], subject: Subject, method: Method) -> Option<Predict>
         }
         (Method::Regression, _) => {
             let known = trials.iter().filter_map(|t| Some((predictors(t), subject.seen(t)?)));
-            let (rows, seen): (Vec<_>, Vec<f64>) = known.unzip();
-            let plane = LinearRegression::fit(&rows, &seen).ok()?;
+            let plane = ols(&known.collect::<Vec<_>>()).ok()?;
             Some(Box::new(move |trial| Predicted {
                 expected: plane.predict(&predictors(trial)),
                 interval: None,
@@ -144,8 +143,8 @@ fn learn(trials: &[&Trial], subject: Subject, method: Method) -> Option<Predict>
     }
 }
 
-fn predictors(trial: &Trial) -> Vec<f64> {
-    vec![1.0, trial.load.get(), trial.interval.seconds()]
+fn predictors(trial: &Trial) -> [f64; 3] {
+    [1.0, trial.load.get(), trial.interval.seconds()]
 }
 
 /// Each place by itself.

@@ -8,7 +8,7 @@ use khaos_control::act::driver::Driver;
 use khaos_control::clock::Clock;
 use khaos_control::observe::Observe;
 use khaos_control::optimize::Optimize;
-use khaos_control::ports::{Actuator, Jobs, Metrics, Store};
+use khaos_control::ports::{Actuator, Jobs, Metrics, PortError, Store};
 use khaos_control::tuner::{Mode, Tuner};
 use khaos_core::job::{CheckpointSettings, JobKey};
 use khaos_core::observe::Baseline;
@@ -17,8 +17,9 @@ use khaos_core::profile::{Progress, recovered};
 use khaos_core::record::Record;
 use khaos_core::stats::Seed;
 use khaos_core::units::{CheckpointInterval, Span, Timestamp};
-use khaos_twin::{Failure, MemoryStore, Twin, TwinConfig};
+use khaos_twin::{Failure, MemoryStore, Redeployer, Twin, TwinConfig};
 
+use super::paper::{self, PaperMethod, Seen};
 use super::watched::{OnRecord, Watched};
 use super::{Policy, Simulation};
 use crate::score::{InForce, oracle};
@@ -74,6 +75,8 @@ pub(super) fn live(
         let max = simulation.bounds.max();
         let settings = match policy {
             Policy::Static(interval) => CheckpointSettings::periodic(interval),
+            Policy::YoungDaly => CheckpointSettings::periodic(simulation.young_daly()),
+            Policy::Paper => CheckpointSettings::periodic(max),
             Policy::Khaos | Policy::Oracle => CheckpointSettings::full(max),
         };
         let job = JobKey(simulation.world.name.clone());
@@ -96,10 +99,11 @@ pub(super) fn live(
         let driver = Arc::new(driver.watched_by(Arc::new(|_, _| ())));
         let end = ANCHOR.plus_secs(simulation.workload.secs());
         let intervals = match policy {
-            Policy::Static(interval) => {
+            Policy::Static(_) | Policy::YoungDaly => {
                 clock.sleep_until(end).await;
-                vec![InForce { since_s: 0.0, interval_s: interval.seconds() }]
+                vec![InForce { since_s: 0.0, interval_s: settings.interval.seconds() }]
             }
+            Policy::Paper => follow_paper(simulation, learnt, &twin, &job, clock).await?,
             Policy::Oracle => follow_oracle(simulation, &twin, &driver, &job, clock).await?,
             Policy::Khaos => {
                 for record in learnt {
@@ -167,6 +171,46 @@ async fn follow_oracle(
         }
     }
     clock.sleep_until(ANCHOR.plus_secs(simulation.workload.secs())).await;
+    Ok(intervals)
+}
+
+/// Lets the published method look at the job, and redeploys it for every change.
+async fn follow_paper(
+    simulation: &Simulation,
+    learnt: &[Arc<Record>],
+    twin: &Arc<Twin>,
+    job: &JobKey,
+    clock: Clock,
+) -> anyhow::Result<Vec<InForce>> {
+    let Simulation { bounds, recovery, latency, .. } = *simulation;
+    let trials = learnt.iter().filter_map(|record| record.trial());
+    let mut method = PaperMethod::fit(trials, bounds, recovery, latency)?;
+    let redeployer = Redeployer::new(Arc::clone(twin));
+    let end = ANCHOR.plus_secs(simulation.workload.secs());
+    let mut current = bounds.max();
+    let mut intervals = vec![InForce { since_s: 0.0, interval_s: current.seconds() }];
+    let mut look = ANCHOR.plus_secs(paper::LOOK_S);
+    while look < end {
+        clock.sleep_until(look).await;
+        let run = twin.describe(job).await?;
+        let readings = twin.readings(&run.engine_id, Span::last(paper::LOOK_S, look)).await?;
+        let mut next_s = paper::LOOK_S;
+        if let Some(interval) = method.decide(current, Seen::read(&readings, look)) {
+            match redeployer.apply(&run, interval, intervals.len() as u64).await {
+                Ok(()) => {
+                    current = interval;
+                    let since_s = look.secs_since(ANCHOR);
+                    intervals.push(InForce { since_s, interval_s: interval.seconds() });
+                    next_s = paper::AFTER_CHANGE_S;
+                }
+                // The job is down, so that no savepoint can be taken: nothing has changed.
+                Err(PortError::Refused(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        look = look.plus_secs(next_s);
+    }
+    clock.sleep_until(end).await;
     Ok(intervals)
 }
 
