@@ -11,6 +11,8 @@ use crate::units::{EventRate, Millis, Seconds, Span, Timestamp};
 
 /// Load levels between the lowest and the highest: enough for any design to choose from.
 const LEVELS: usize = 5;
+/// Parts of the minutes that the usual loads stand for.
+const TENTHS: u32 = 10;
 /// A minute whose lag is this far above the usual is catching up, in seconds of data.
 const CATCHING_UP_S: f64 = 3.0;
 
@@ -53,6 +55,8 @@ pub struct Observation {
     pub highest: EventRate,
     /// Load levels, lowest first.
     pub levels: Vec<LoadLevel>,
+    /// Where the job lives: its load at the middle of each tenth of the steady minutes, lowest first.
+    pub usual: Vec<EventRate>,
     /// p99 of checkpoint durations.
     pub checkpoint_duration: Reading<Seconds>,
 }
@@ -131,6 +135,7 @@ pub fn observe_levels(
         .map(|i| lowest + (highest - lowest) * i as f64 / (count - 1) as f64)
         .map(|rate| flattest_stretch(&rates, span, shape, rate))
         .collect();
+    let usual = (0..TENTHS).map(|i| rate(of((f64::from(i) + 0.5) / f64::from(TENTHS)))).collect();
     let durations: Vec<f64> =
         minutes.iter().filter_map(|m| m.checkpoint_duration.known()).map(Seconds::get).collect();
     let latencies: Vec<f64> =
@@ -145,6 +150,7 @@ pub fn observe_levels(
         lowest: rate(lowest),
         highest: rate(highest),
         levels,
+        usual,
         checkpoint_duration: Reading::from_option(
             quantile(&durations, 0.99).and_then(|s| Seconds::new(s).ok()),
         ),

@@ -46,14 +46,14 @@ impl IntervalBounds {
 
     /// These bounds without the intervals that are below twice a checkpoint's duration: a clone
     /// could not keep them.
-    fn above_durations(self, duration: Option<Seconds>) -> Self {
+    pub(super) fn above_durations(self, duration: Option<Seconds>) -> Self {
         let twice = (2.0 * duration.map_or(0.0, Seconds::get)).ceil() as u32;
         let floor = CheckpointInterval::from_secs(twice).unwrap_or(self.min);
         Self { min: self.min.max(floor).min(self.max), max: self.max }
     }
 
     /// The interval at `share` of the way from the smallest to the largest, in logs.
-    fn at(&self, share: f64) -> CheckpointInterval {
+    pub(super) fn at(&self, share: f64) -> CheckpointInterval {
         let (min, max) = (self.min.seconds(), self.max.seconds());
         let seconds = (min * (max / min).powf(share)).round() as u32;
         CheckpointInterval::from_secs(seconds).expect("between two intervals, so not zero")
