@@ -167,7 +167,7 @@ mod tests {
             assert!(trials.len() < 60, "it does not end: {doubts:?}");
         }
         assert!(trials.len() > 3, "two trials with a scatter of 10 % are not enough");
-        assert!(doubts[doubts.len() - 1] < 0.5 * doubts[0], "{doubts:?}");
+        assert!(doubts[doubts.len() - 1] < 0.75 * doubts[0], "{doubts:?}");
     }
 
     #[test]
