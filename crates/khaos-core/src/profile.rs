@@ -1,12 +1,16 @@
 //! Profile: which trials to run, and what a trial measured.
 //!
 //! [`mod@design`] chooses the trials before any of them runs; [`recovery`] finds in a lag series when a
-//! failure was over; [`trial`] assembles what one experiment showed, in parts.
+//! failure was over; [`trial`] assembles what one showed, in parts. [`failure`] does so for those that
+//! nobody planned, of which [`moment`] says when they struck.
 
 pub mod design;
+pub mod failure;
+pub mod moment;
 pub mod recovery;
 pub mod trial;
 
 pub use design::{Design, IntervalBounds, InvalidBounds, PlannedTrial, design};
+pub use failure::{Compared, Failure, Measured, Predicted};
 pub use recovery::{Progress, calm_below_s, onset, recovered};
 pub use trial::{Evidence, Recovery, Trial, assemble};

@@ -160,6 +160,7 @@ impl Life {
                     catch_up: None,
                     load_during: None,
                     checkpoint_duration: Seconds::new(self.duration).ok(),
+                    failed_within: None,
                 }
             })
             .collect();

@@ -142,6 +142,7 @@ mod tests {
                     catch_up: None,
                     load_during: None,
                     checkpoint_duration: None,
+                    failed_within: None,
                 });
             }
         }

@@ -305,6 +305,7 @@ mod tests {
             catch_up: Some(EventRate::new(left).unwrap()).filter(|_| in_parts && load > 10_000.0),
             load_during: None,
             checkpoint_duration: seconds(0.0),
+            failed_within: None,
         }
     }
 

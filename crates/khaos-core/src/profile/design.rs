@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::job::JobShape;
 use crate::observe::{LoadLevel, Observation};
 use crate::units::{CheckpointInterval, EventRate, Seconds, Span};
 
@@ -75,6 +76,8 @@ pub struct PlannedTrial {
 pub struct Design {
     /// In the order in which they are started.
     pub trials: Vec<PlannedTrial>,
+    /// The shape of the job that they speak of; `None` where nobody told it.
+    pub shape: Option<JobShape>,
 }
 
 /// Six trials that suit any job.
@@ -95,5 +98,5 @@ pub fn design(observation: &Observation, bounds: IntervalBounds) -> Design {
             let LoadLevel { rate, stretch } = level(share);
             PlannedTrial { interval, load: rate, stretch }
         });
-    Design { trials: trials.to_vec() }
+    Design { trials: trials.to_vec(), shape: observation.shape.clone() }
 }
