@@ -14,8 +14,8 @@ pub mod objectives;
 pub mod outcome;
 pub mod recovery_model;
 
-pub use drift::last_drift;
 pub use decision::{Decision, Predictors, Reason, Situation, Verdict, decide};
+pub use drift::last_drift;
 pub use latency_model::{LatencyModel, LatencyPredictor};
 pub use load_forecast::{LoadForecast, forecast_load};
 pub use models::{Learnt, Models, NoModels, fit_models, highest_load};

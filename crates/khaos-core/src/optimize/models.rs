@@ -137,7 +137,8 @@ pub fn fit_models(learnt: &Learnt<'_>) -> Result<Models, NoModels> {
     let lessons = failures.iter().filter_map(|failure| failure.lesson());
     let usable: Vec<&Trial> = trials.iter().copied().chain(lessons).collect();
     // Trials are run at the highest load, failures come at any.
-    let heights: Vec<Trial> = failures.iter().filter_map(|failure| at_its_height(failure)).collect();
+    let heights: Vec<Trial> =
+        failures.iter().filter_map(|failure| at_its_height(failure)).collect();
     let highest = if trials.is_empty() { &heights[..] } else { &[] };
     let scaled: Vec<&Trial> = usable.iter().copied().chain(highest).collect();
     let mut recovery = RecoveryModel::fit(&scaled)?;

@@ -203,7 +203,8 @@ pub fn measure(seen: &Aftermath<'_>) -> Option<(Option<Moment>, Measured)> {
 /// The longest time within `span` in which `series` has no sample, s.
 fn longest_gap_s(series: &Series, span: Span) -> f64 {
     let inside = series.within(span).iter().map(|sample| sample.at);
-    let instants: Vec<Timestamp> = std::iter::once(span.from).chain(inside).chain([span.to]).collect();
+    let instants: Vec<Timestamp> =
+        std::iter::once(span.from).chain(inside).chain([span.to]).collect();
     instants.windows(2).map(|pair| pair[1].secs_since(pair[0])).fold(0.0, f64::max)
 }
 

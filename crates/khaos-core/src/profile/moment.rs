@@ -8,14 +8,20 @@
 //! the moment is off by half the time between two readings at most, but for a reading that was missed
 //! just then, and so is the dead time: of a short one little is known.
 
+use std::collections::VecDeque;
+
 use khaos_stats::median;
 
 use crate::job::CompletedCheckpoint;
 use crate::series::{Readings, Sample, Series};
 use crate::units::{Seconds, Timestamp};
 
-/// Share of what arrives below which a sample counts as idle.
+/// Share of the usual throughput below which a sample counts as idle.
 const IDLE: f64 = 0.5;
+/// So many samples before say what is usual.
+const BEFORE: usize = 12;
+/// Share of it from which on a sample shows that processing has begun again.
+const ALIVE: f64 = 0.05;
 /// How late readings may be, s: an idle stretch that begins later after the job is back is another.
 const LATE_S: f64 = 120.0;
 /// From so many times the usual distance between two readings on, one was missed between them,
@@ -69,14 +75,12 @@ fn gaps_s(samples: &[Sample], wanted: impl Fn(&Sample) -> bool) -> Vec<f64> {
 /// the time since the one before. `None` where none does.
 fn down_s(samples: &[Sample], arrival: &Series, back_at: Timestamp, pace_s: f64) -> Option<f64> {
     let length_s = |i: usize| samples[i].at.secs_since(samples[i - 1].at);
-    let usual = |i: usize| arrival.latest(samples[i].at, LATE_S).known().filter(|rate| *rate > 0.0);
-    let idle = |i: &usize| {
-        let below = usual(*i).is_some_and(|usual| samples[*i].value < IDLE * usual);
-        below && length_s(*i) <= GAP * pace_s
-    };
+    let usual = usual(samples, arrival);
+    let below = |i: usize, share: f64| usual[i].is_some_and(|u| samples[i].value < share * u);
+    let idle = |i: &usize| below(*i, IDLE) && length_s(*i) <= GAP * pace_s;
     // The stretch that reaches to where the job was back, or begins soon after: readings are late.
-    let ends = |i: &usize| samples[*i].at >= back_at.plus_secs(-pace_s);
-    let reached = (1..samples.len()).find(|i| idle(i) && ends(i))?;
+    let may_reach = |i: &usize| samples[*i].at >= back_at.plus_secs(-pace_s);
+    let reached = (1..samples.len()).find(|i| idle(i) && may_reach(i))?;
     if samples[reached].at > back_at.plus_secs(LATE_S) {
         return None;
     }
@@ -86,14 +90,35 @@ fn down_s(samples: &[Sample], arrival: &Series, back_at: Timestamp, pace_s: f64)
     let before = first.checked_sub(1).filter(|before| *before > 0)?;
 
     let deepest = (first..=last).min_by(|&a, &b| samples[a].value.total_cmp(&samples[b].value))?;
+    let back = (deepest + 1..samples.len()).find(|&i| usual[i].is_some() && !below(i, ALIVE))?;
     let idle_s = |i: usize| {
-        // While it stops a whole sample would be what arrives; while it comes back, what the next
-        // sample shows of the catch-up.
-        let next = samples.get(i + 1).filter(|_| i > deepest).map_or(0.0, |next| next.value);
-        let whole = usual(i)?.max(next);
+        // In the sample in which it stops, a whole one would be the usual; in the one in which it
+        // comes back, what the next one shows of the catch-up.
+        let next = samples.get(i + 1).filter(|_| i == back).map_or(0.0, |next| next.value);
+        let whole = usual[i]?.max(next);
         Some((1.0 - samples[i].value / whole).clamp(0.0, 1.0) * length_s(i))
     };
-    (before..samples.len().min(last + 2)).map(idle_s).sum()
+    (before..=back).map(idle_s).sum()
+}
+
+/// What each sample of the throughput would be if the job were not down: what it was before, but no
+/// more than arrives, lest the end of a catch-up pass for idleness, or readings that are late for it
+/// when the load rises. `None` where neither is known.
+fn usual(samples: &[Sample], arrival: &Series) -> Vec<Option<f64>> {
+    let mut lately: VecDeque<f64> = VecDeque::new();
+    let of = |sample: &Sample| {
+        let before = median(lately.make_contiguous());
+        let arriving = arrival.latest(sample.at, LATE_S).known();
+        let usual = before.zip(arriving).map(|(a, b)| a.min(b)).filter(|usual| *usual > 0.0);
+        if usual.is_none_or(|usual| sample.value >= IDLE * usual) {
+            lately.push_back(sample.value);
+        }
+        if lately.len() > BEFORE {
+            lately.pop_front();
+        }
+        usual
+    };
+    samples.iter().map(of).collect()
 }
 
 /// The last sample before readings stayed away around `back_at`, if they did.
@@ -126,16 +151,14 @@ mod tests {
         let rate = |t: f64| (processed_until(t - late) - processed_until(t - late - 5.0)) / 5.0;
         let arrival = all(&|_| 100.0);
         let source = SourceReadings { name: "s".into(), arrival, lag: Series::default() };
-        Readings {
-            sources: vec![source],
-            throughput: all(&rate),
-            latency_ms: Series::default(),
-        }
+        Readings { sources: vec![source], throughput: all(&rate), latency_ms: Series::default() }
     }
 
     /// Processed until `t`: 100/s, nothing from 302 s to 320 s, then 300/s for a minute.
     fn processed(t: f64) -> f64 {
-        100.0 * t.min(302.0) + 300.0 * (t.min(380.0) - 320.0).max(0.0) + 100.0 * (t - 380.0).max(0.0)
+        100.0 * t.min(302.0)
+            + 300.0 * (t.min(380.0) - 320.0).max(0.0)
+            + 100.0 * (t - 380.0).max(0.0)
     }
 
     fn checkpoint(completed_at: f64) -> CompletedCheckpoint {
@@ -181,5 +204,11 @@ mod tests {
         assert_eq!(struck(&since_ever, at(320.0), None), None);
         // Another pause, long before.
         assert_eq!(struck(&readings(processed, 0.0, (0.0, 0.0)), at(500.0), None), None);
+        // Late readings of a load that rises, and the end of a catch-up, only look like one.
+        let rising = |t: f64| 100.0 * t + 5.0 * (t - 300.0).max(0.0).powi(2);
+        let mut late = readings(rising, 20.0, (0.0, 0.0));
+        late.sources[0].arrival = readings(rising, 0.0, (0.0, 0.0)).throughput;
+        assert_eq!(struck(&late, at(310.0), None), None);
+        assert_eq!(struck(&readings(processed, 0.0, (0.0, 0.0)), at(375.0), None), None);
     }
 }

@@ -327,7 +327,8 @@ fn a_job_of_another_shape_or_one_that_drifted_is_only_recommended_for_and_told_t
     assert!(reshaped.sentence().contains("profile it again"));
 
     let since = Timestamp(7);
-    let drifted = Predictors { earned: false, failures: 2, drifted_at: Some(since), ..predictors() };
+    let drifted =
+        Predictors { earned: false, failures: 2, drifted_at: Some(since), ..predictors() };
     let decision = decided_by(&USUAL, Some(&drifted));
     assert_eq!(decision.verdict, Verdict::Recommend);
     assert_eq!(decision.reasons.last(), Some(&Reason::Drifted { since, failures: 2 }));

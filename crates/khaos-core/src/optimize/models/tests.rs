@@ -44,7 +44,8 @@ pub(in crate::optimize) fn failure(
         failed_at: None,
         highest: EventRate::new(600.0).ok(),
         measured: Measured::Trial(trial),
-        predicted: predicted.map(|(low, high)| Predicted { low: seconds(low), high: seconds(high) }),
+        predicted: predicted
+            .map(|(low, high)| Predicted { low: seconds(low), high: seconds(high) }),
     }
 }
 

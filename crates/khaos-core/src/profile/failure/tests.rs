@@ -55,7 +55,9 @@ fn lag(t: f64) -> f64 {
 
 fn throughput(t: f64) -> f64 {
     let processed = |t: f64| {
-        100.0 * t.min(602.0) + 300.0 * (t.min(640.0) - 620.0).max(0.0) + 100.0 * (t - 640.0).max(0.0)
+        100.0 * t.min(602.0)
+            + 300.0 * (t.min(640.0) - 620.0).max(0.0)
+            + 100.0 * (t - 640.0).max(0.0)
     };
     (processed(t) - processed(t - 5.0)) / 5.0
 }
@@ -169,7 +171,8 @@ fn a_recovery_is_compared_with_its_bounds() {
             failed_at: Some(at(602.0)),
             highest: None,
             measured: Measured::Trial(Trial { recovery, ..trial.clone() }),
-            predicted: bounds.map(|(low, high)| Predicted { low: seconds(low), high: seconds(high) }),
+            predicted: bounds
+                .map(|(low, high)| Predicted { low: seconds(low), high: seconds(high) }),
         };
         failure.compared()
     };
