@@ -3,8 +3,9 @@
 //! In reading order: [`ports`] are all that the phases can see of the world and do to it; [`clock`]
 //! is their time; [`observe`], [`profile`], [`optimize`] and [`act`] are the effectful halves of the
 //! phases of `khaos-core`, each an idempotent reconciler that reads the latest records upstream and
-//! appends its own; [`tuner`] runs them minute by minute. They take no hints and never call one
-//! another, so a campaign of hours blocks nobody, and whatever is interrupted resumes.
+//! appends its own; [`learn`] adds the failures that nobody planned; [`tuner`] runs them minute by
+//! minute. They take no hints and never call one another, so a campaign of hours blocks nobody, and
+//! whatever is interrupted resumes.
 //!
 //! `contract` (feature of the same name) holds the tests that every implementation of a port passes.
 
@@ -12,6 +13,7 @@ pub mod act;
 pub mod clock;
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod learn;
 pub mod observe;
 pub mod optimize;
 pub mod ports;

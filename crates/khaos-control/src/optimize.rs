@@ -1,28 +1,31 @@
-//! Optimize: fit models to a finished campaign, and decide every minute.
+//! Optimize: fit models to a finished campaign and to real failures, and decide every minute.
 //!
-//! `Design` + `Trial`* → `Models`; `Minute`* + `Models` → `Decision`.
+//! `Design` + `Trial`* + `Failure`* → `Models`; `Minute`* + `Models` → `Decision`. Models belong to a
+//! job and its shape: those of another shape are left where they are, and serve again when it returns.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use khaos_core::job::JobKey;
+use khaos_core::job::{JobKey, JobRun, JobShape};
 use khaos_core::observe::Minute;
 use khaos_core::optimize::{
-    Decision, Effect, Goals, Predictors, Reason, Situation, decide, fit_models,
+    Decision, Effect, Goals, Learnt, Predictors, Reason, Situation, decide, fit_models, last_drift,
 };
-use khaos_core::profile::Trial;
+use khaos_core::profile::{Failure, Trial};
 use khaos_core::record::{Fact, Kind, Record, RecordId};
-use khaos_core::units::Span;
+use khaos_core::units::{Span, Timestamp};
 
 use crate::ReconcileError;
 use crate::clock::Clock;
-use crate::ports::{Jobs, Store};
+use crate::ports::{Jobs, PortError, Store};
 use crate::profile::complete;
 
 /// Minutes that a decision looks back: enough to calibrate its forecast.
 const LOOK_BACK_S: f64 = 240.0 * 60.0;
-/// Where no trial was run it looks back a day instead: the load's height, to which the priors are
-/// scaled, comes once a day.
-const LOOK_BACK_WITHOUT_TRIALS_S: f64 = 86_400.0;
+/// Where models have not earned to be acted on it looks back a day instead: the load's height, to
+/// which priors are scaled, comes once a day.
+const LOOK_BACK_UNEARNED_S: f64 = 86_400.0;
+/// Since the first record.
+const EVER: Span = Span { from: Timestamp(i64::MIN), to: Timestamp(i64::MAX) };
 
 /// Models made ready to predict, and which.
 #[derive(Clone)]
@@ -54,22 +57,59 @@ impl Optimize {
         Self { clock, jobs, store, goals, ready: Arc::default() }
     }
 
-    /// Fits models to the latest design, once all of its trials are there.
+    /// Fits models to what was learnt of the job in its present shape since it last drifted: to the
+    /// latest design of which all trials are there, and to real failures. Does nothing where that is
+    /// what the latest models rest on.
     pub async fn fit(&self, job: &JobKey) -> Result<(), ReconcileError> {
-        let Some(designed) = self.store.latest(job, Kind::Design).await? else { return Ok(()) };
-        let Some(design) = designed.design() else { return Ok(()) };
-        let children = self.store.children(designed.id()).await?;
-        let Some(trials) = complete(design, &children) else { return Ok(()) };
-        for record in &children {
+        let shape = self.jobs.describe(job).await?.shape;
+        let records = self.store.range(job, Kind::Failure, EVER).await?;
+        let of_shape = |record: &&Arc<Record>| record.failure().is_some_and(|f| f.shape == shape);
+        let records: Vec<&Arc<Record>> = records.iter().filter(of_shape).collect();
+        let failures: Vec<&Failure> =
+            records.iter().filter_map(|record| record.failure()).collect();
+        let drift = last_drift(&failures);
+        let drifted_at = drift.map(|began| failures[began].noticed_at);
+        let (records, failures) = (&records[drift.unwrap_or(0)..], &failures[drift.unwrap_or(0)..]);
+        let trials = self.trials(job, &shape, drifted_at).await?;
+
+        let lessons = records.iter().filter(|r| r.failure().is_some_and(|f| f.lesson().is_some()));
+        let rests_on: Vec<&Arc<Record>> = trials.iter().chain(lessons.copied()).collect();
+        let parents: Vec<RecordId> = rests_on.iter().map(|record| record.id().clone()).collect();
+        let latest = models_of(self.store.as_ref(), job, &shape).await?;
+        if parents.is_empty() || latest.is_some_and(|models| models.parents() == parents) {
+            return Ok(());
+        }
+        for record in &rests_on {
             record.verify()?;
         }
-        let (ids, bodies): (Vec<&RecordId>, Vec<&Trial>) = trials.into_iter().unzip();
-        let models = fit_models(&bodies)?;
-        let parents = ids.into_iter().cloned().collect();
-        self.store
-            .append(Record::new(job, self.clock.now(), parents, Fact::Models(models)))
-            .await?;
+        let trials: Vec<&Trial> = trials.iter().filter_map(|record| record.trial()).collect();
+        let learnt = Learnt { shape: &shape, trials: &trials, failures, drifted_at };
+        let models = Fact::Models(fit_models(&learnt)?);
+        self.store.append(Record::new(job, self.clock.now(), parents, models)).await?;
         Ok(())
+    }
+
+    /// The trials of the latest design for `shape` of which all are there, in its order; none where
+    /// it was made before `drifted_at`.
+    async fn trials(
+        &self,
+        job: &JobKey,
+        shape: &JobShape,
+        drifted_at: Option<Timestamp>,
+    ) -> Result<Vec<Arc<Record>>, ReconcileError> {
+        let since = Span { from: drifted_at.unwrap_or(EVER.from), ..EVER };
+        for designed in self.store.range(job, Kind::Design, since).await?.iter().rev() {
+            let Some(design) = designed.design() else { continue };
+            if design.shape.as_ref().is_some_and(|of| of != shape) {
+                continue;
+            }
+            let children = self.store.children(designed.id()).await?;
+            let Some(trials) = complete(design, &children) else { continue };
+            let ids: Vec<&RecordId> = trials.into_iter().map(|(id, _)| id).collect();
+            let record = |id| children.iter().find(|record| record.id() == id).cloned();
+            return Ok(ids.into_iter().filter_map(record).collect());
+        }
+        Ok(Vec::new())
     }
 
     /// Decides, once for every minute that was observed.
@@ -89,15 +129,19 @@ impl Optimize {
         if self.store.children(minute.id()).await?.iter().any(|r| r.decision().is_some()) {
             return Ok(());
         }
-        let models = self.store.latest(job, Kind::Models).await?;
+        let run = self.jobs.describe(job).await.ok();
+        let models = match &run {
+            Some(run) => models_of(self.store.as_ref(), job, &run.shape).await?,
+            None => None,
+        };
         let predictors =
             models.as_deref().map(|record| self.predictors(record)).transpose()?.flatten();
-        let look_back_s =
-            if predictors.is_some() { LOOK_BACK_S } else { LOOK_BACK_WITHOUT_TRIALS_S };
+        let earned = predictors.as_ref().is_some_and(|predictors| predictors.earned());
+        let look_back_s = if earned { LOOK_BACK_S } else { LOOK_BACK_UNEARNED_S };
+        let another_shape = !earned && self.knows_another_shape(job, run.as_ref()).await?;
         let span = Span { from: now.plus_secs(-look_back_s), to: now.plus_millis(1) };
         let records = self.store.range(job, Kind::Minute, span).await?;
         let minutes: Vec<&Minute> = records.iter().filter_map(|record| record.minute()).collect();
-        let run = self.jobs.describe(job).await.ok();
         // What an earlier life put into force is in force no more when nobody drives.
         let last = if drives { self.store.latest(job, Kind::Outcome).await? } else { None };
         let last = last.as_deref().and_then(Record::outcome);
@@ -117,6 +161,7 @@ impl Optimize {
             minutes: &minutes,
             changed_at: changed.map(|outcome| outcome.at),
             rolled_back_at: rolled_back.map(|outcome| outcome.at),
+            another_shape,
         };
         let decision = decide(&situation, &self.goals, predictors.as_deref());
         let decision =
@@ -125,6 +170,18 @@ impl Optimize {
         let parents = parents.map(|record| record.id().clone()).collect();
         self.store.append(Record::new(job, now, parents, Fact::Decision(decision))).await?;
         Ok(())
+    }
+
+    /// Whether models of another shape of the job than that of `run` had earned to be acted on.
+    async fn knows_another_shape(
+        &self,
+        job: &JobKey,
+        run: Option<&JobRun>,
+    ) -> Result<bool, ReconcileError> {
+        let all = self.store.range(job, Kind::Models, EVER).await?;
+        let earned = all.iter().filter_map(|record| record.models()).filter(|m| m.earned());
+        let shapes = earned.filter_map(|models| models.shape.as_ref());
+        Ok(run.is_some_and(|run| shapes.into_iter().any(|shape| *shape != run.shape)))
     }
 
     fn predictors(&self, record: &Record) -> Result<Option<Arc<Predictors>>, ReconcileError> {
@@ -141,4 +198,16 @@ impl Optimize {
         *ready = Some(Ready { models: record.id().clone(), predictors: Arc::clone(&predictors) });
         Ok(Some(predictors))
     }
+}
+
+/// The latest models of `job` in `shape`.
+pub(crate) async fn models_of(
+    store: &dyn Store,
+    job: &JobKey,
+    shape: &JobShape,
+) -> Result<Option<Arc<Record>>, PortError> {
+    let all = store.range(job, Kind::Models, EVER).await?;
+    let of_shape =
+        |record: &Record| record.models().is_some_and(|m| m.shape.as_ref() == Some(shape));
+    Ok(all.into_iter().rfind(|record| of_shape(record)))
 }

@@ -1,4 +1,4 @@
-//! The loop: every minute, observe, decide, act, as far as the mode allows.
+//! The loop: every minute, observe, learn, decide, act, as far as the mode allows.
 
 use khaos_core::job::JobKey;
 use khaos_core::units::Timestamp;
@@ -6,17 +6,19 @@ use khaos_core::units::Timestamp;
 use crate::ReconcileError;
 use crate::act::Act;
 use crate::clock::Clock;
+use crate::learn::failures;
 use crate::observe::{GRACE_MS, Observe};
 use crate::optimize::Optimize;
 
 /// How far the loop goes. What a mode must not do, it has not got the hands for.
 #[derive(Debug, Clone)]
 pub enum Mode {
-    /// Records minutes, decides nothing.
+    /// Records minutes and failures, decides nothing.
     Observe,
     /// Decides, stores and explains, never acts.
     Recommend(Optimize),
-    /// Acts on decisions that rest on trials; recommends where there are none.
+    /// Acts on decisions that rest on trials, or on failures that came out as predicted; recommends
+    /// where there are none.
     Auto(Optimize, Act),
 }
 
@@ -55,6 +57,13 @@ impl Tuner {
 
     async fn minute(&self, job: &JobKey) -> Result<(), ReconcileError> {
         self.observe.minutes(job).await?;
+        match self.learn(job).await {
+            Err(error @ ReconcileError::Tampered(_)) => return Err(error),
+            // What is to be learnt can wait, a decision cannot; it says by itself where models are missing.
+            Err(ReconcileError::NoModels(why)) => tracing::debug!(%job, %why, "no models"),
+            Err(error) => tracing::warn!(%job, %error, "learning from failures"),
+            Ok(()) => {}
+        }
         match &self.mode {
             Mode::Observe => Ok(()),
             Mode::Recommend(optimize) => optimize.recommend(job).await,
@@ -62,6 +71,15 @@ impl Tuner {
                 optimize.decide(job).await?;
                 act.reconcile(job).await
             }
+        }
+    }
+
+    async fn learn(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        let drives = matches!(self.mode, Mode::Auto(..));
+        failures(&self.observe, job, drives).await?;
+        match &self.mode {
+            Mode::Observe => Ok(()),
+            Mode::Recommend(optimize) | Mode::Auto(optimize, _) => optimize.fit(job).await,
         }
     }
 }

@@ -10,4 +10,4 @@ pub mod steady;
 
 pub use levels::{LoadLevel, NotEnough, Observation, StretchShape, observe, observe_levels};
 pub use minute::Minute;
-pub use steady::{Baseline, NotSteady, steady};
+pub use steady::{Baseline, NotSteady, settled, steady};

@@ -1,10 +1,13 @@
 //! Optimize: models → forecast → decision with its reasons.
 //!
 //! [`recovery_model`] holds *the* formula of Khaos and its fit; [`latency_model`] the latency's;
-//! [`mod@outliers`] names trials that do not fit the others; [`models`] fits both to a campaign's trials; [`load_forecast`] says what load to be ready for;
-//! [`objectives`] what the user wants; [`decision`] chooses; [`outcome`] looks back at a change.
+//! [`mod@outliers`] names trials that do not fit the others; [`models`] fits both to a campaign's trials
+//! and to real failures; [`drift`] says when failures contradict them; [`load_forecast`] says what load
+//! to be ready for; [`objectives`] what the user wants; [`decision`] chooses; [`outcome`] looks back at
+//! a change.
 
 pub mod decision;
+pub mod drift;
 pub mod latency_model;
 pub mod load_forecast;
 pub mod models;
@@ -14,9 +17,10 @@ pub mod outliers;
 pub mod recovery_model;
 
 pub use decision::{Decision, Predictors, Reason, Situation, Verdict, decide};
+pub use drift::last_drift;
 pub use latency_model::{LatencyModel, LatencyPredictor};
 pub use load_forecast::{LoadForecast, forecast_load};
-pub use models::{Models, NoModels, fit_models};
+pub use models::{Learnt, Models, NoModels, fit_models, highest_load};
 pub use objectives::{Goals, Objective, Objectives};
 pub use outcome::{Effect, Judgement, Outcome, judge};
 pub use outliers::{Outlier, outliers};

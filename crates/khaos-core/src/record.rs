@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::job::JobKey;
 use crate::observe::{Minute, Observation};
 use crate::optimize::{Decision, Models, Outcome};
-use crate::profile::{Design, Trial};
+use crate::profile::{Design, Failure, Trial};
 use crate::units::Timestamp;
 
 /// Content hash of a record, 32 hex digits.
@@ -49,7 +49,9 @@ pub enum Fact {
     Design(Design),
     /// What one trial measured.
     Trial(Trial),
-    /// Models fitted to trials.
+    /// What a real failure of the job showed.
+    Failure(Failure),
+    /// Models fitted to trials and failures.
     Models(Models),
     /// The chosen interval with its reasons.
     Decision(Decision),
@@ -68,6 +70,8 @@ pub enum Kind {
     Design,
     /// [`Fact::Trial`]
     Trial,
+    /// [`Fact::Failure`]
+    Failure,
     /// [`Fact::Models`]
     Models,
     /// [`Fact::Decision`]
@@ -84,6 +88,7 @@ impl Kind {
             Self::Observation => "observation",
             Self::Design => "design",
             Self::Trial => "trial",
+            Self::Failure => "failure",
             Self::Models => "models",
             Self::Decision => "decision",
             Self::Outcome => "outcome",
@@ -99,6 +104,7 @@ impl Fact {
             Self::Observation(_) => Kind::Observation,
             Self::Design(_) => Kind::Design,
             Self::Trial(_) => Kind::Trial,
+            Self::Failure(_) => Kind::Failure,
             Self::Models(_) => Kind::Models,
             Self::Decision(_) => Kind::Decision,
             Self::Outcome(_) => Kind::Outcome,
@@ -183,8 +189,8 @@ macro_rules! bodies {
     };
 }
 bodies!(
-    minute: Minute, observation: Observation, design: Design, trial: Trial, models: Models,
-    decision: Decision, outcome: Outcome
+    minute: Minute, observation: Observation, design: Design, trial: Trial, failure: Failure,
+    models: Models, decision: Decision, outcome: Outcome
 );
 
 #[cfg(test)]

@@ -255,6 +255,12 @@ impl Engine {
         true
     }
 
+    /// Is of another world from now on, but for how it is read.
+    pub(crate) fn becomes(&mut self, world: &Arc<World>) {
+        self.world = Arc::clone(world);
+        self.latency.becomes(world);
+    }
+
     /// Feeds it from `feed` from now on.
     pub(crate) fn feed(&mut self, feed: Feed) {
         self.feed = feed;

@@ -46,7 +46,6 @@ pub struct TwinConfig {
 pub struct Twin {
     clock: Clock,
     config: TwinConfig,
-    world: Arc<World>,
     workload: Arc<Workload>,
     started_at: Timestamp,
     deployments: Mutex<Deployments>,
@@ -54,6 +53,7 @@ pub struct Twin {
 
 #[derive(Debug)]
 struct Deployments {
+    world: Arc<World>,
     job: EngineJobId,
     redeploys: u32,
     engines: BTreeMap<EngineJobId, Engine>,
@@ -101,10 +101,9 @@ impl Twin {
         let job = engine_id(&config.job, 0);
         let engines = BTreeMap::from([(job.clone(), Engine::start(engine, now))]);
         let clones = BTreeMap::new();
-        let deployments = Deployments { job, redeploys: 0, engines, clones, launched: 0 };
+        let deployments = Deployments { world, job, redeploys: 0, engines, clones, launched: 0 };
         Arc::new(Self {
             clock,
-            world,
             workload,
             started_at: now,
             deployments: Mutex::new(deployments),
@@ -131,6 +130,18 @@ impl Twin {
             arrived,
             read,
             processed,
+        }
+    }
+
+    /// From now on its job and its clones are of `world`: a cluster loses capacity, a job is scaled.
+    /// Another name is another shape. The metrics system stays as it was.
+    pub fn becomes(&self, world: World) {
+        let mut deployments = self.deployments();
+        let world = Arc::new(world);
+        deployments.world = Arc::clone(&world);
+        for engine in deployments.engines.values_mut() {
+            engine.advance(self.clock.now());
+            engine.becomes(&world);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The invariants of DESIGN over a thousand random worlds, loads, outages and deaths.
 #![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -9,12 +10,12 @@ use khaos_control::act::Act;
 use khaos_control::act::driver::Driver;
 use khaos_control::clock::Clock;
 use khaos_control::core::job::{
-    CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, TriggerId,
+    CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, JobShape, TriggerId,
 };
 use khaos_control::core::optimize::{
-    Decision, Goals, Objective, Objectives, Reason, RecoveryParameters, Verdict, fit_models,
+    Decision, Goals, Objective, Objectives, Reason, RecoveryParameters, Verdict,
 };
-use khaos_control::core::profile::{IntervalBounds, Recovery, Trial};
+use khaos_control::core::profile::{Design, IntervalBounds, PlannedTrial, Recovery, Trial};
 use khaos_control::core::record::{Fact, Record};
 use khaos_control::core::series::Readings;
 use khaos_control::core::stats::Seed;
@@ -134,8 +135,8 @@ impl Life {
         IntervalBounds::new(secs(self.bounds.0), secs(self.bounds.1)).unwrap()
     }
 
-    /// Models as six flawless trials would have given them.
-    fn models(&self) -> Fact {
+    /// A campaign of six flawless trials.
+    fn campaign(&self) -> (Design, Vec<Trial>) {
         let truth = RecoveryParameters {
             dead_time_s: (self.detect + self.restart).max(0.1),
             settling_s: self.settle.max(0.1),
@@ -160,28 +161,32 @@ impl Life {
                     catch_up: None,
                     load_during: None,
                     checkpoint_duration: Seconds::new(self.duration).ok(),
+                    failed_within: None,
                 }
             })
             .collect();
-        Fact::Models(fit_models(&trials.iter().collect::<Vec<_>>()).unwrap())
+        let stretch = Span { from: Timestamp(0), to: START };
+        let planned = |t: &Trial| PlannedTrial { interval: t.interval, load: t.load, stretch };
+        let shape = Some(JobShape(self.world().name));
+        (Design { trials: trials.iter().map(planned).collect(), shape }, trials)
     }
 
     /// Lives it: tuned until Khaos dies, then alone.
     fn live(&self) -> Lived {
-        self.live_with(Some(self.models()))
+        self.live_with(Some(self.campaign()))
     }
 
     /// Lives it with what was learnt before.
-    fn live_with(&self, models: Option<Fact>) -> Lived {
+    fn live_with(&self, learnt: Option<(Design, Vec<Trial>)>) -> Lived {
         tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()
             .unwrap()
-            .block_on(self.lived(models))
+            .block_on(self.lived(learnt))
     }
 
-    async fn lived(&self, models: Option<Fact>) -> Lived {
+    async fn lived(&self, learnt: Option<(Design, Vec<Trial>)>) -> Lived {
         let clock = Clock::anchored(START);
         let job = JobKey("any".into());
         let fallback = self.bounds().max();
@@ -213,8 +218,13 @@ impl Life {
             checkpoints_per_hour: None,
         };
         let store = Arc::new(MemoryStore::default());
-        if let Some(models) = models {
-            store.append(Record::new(&job, START, vec![], models)).await.unwrap();
+        if let Some((design, trials)) = learnt {
+            let designed = Record::new(&job, START, vec![], Fact::Design(design));
+            let designed = store.append(designed).await.unwrap();
+            for trial in trials {
+                let parents = vec![designed.id().clone()];
+                store.append(Record::new(&job, START, parents, Fact::Trial(trial))).await.unwrap();
+            }
         }
         let polite = Arc::new(Polite {
             twin: twin.clone(),
@@ -412,6 +422,28 @@ impl Lived {
         }
     }
 
+    /// Every failure is recorded at most once, and is estimated where it was, but where the metrics
+    /// went out in the interval before it: whether they or the job went first nobody can tell.
+    fn failures_are_what_they_were(&self, life: &Life) -> usize {
+        let (mut seen, mut measured) = (BTreeSet::new(), 0);
+        for failure in self.records.iter().filter_map(|record| record.failure()) {
+            assert!(seen.insert((failure.engine_id.clone(), failure.attempt)), "{failure:?} again");
+            let truth = self.truth.failures[failure.attempt as usize];
+            let Some(trial) = failure.lesson() else { continue };
+            let failed_s = truth.failed_at.secs_since(START);
+            let interval_s = f64::from(life.bounds.1) + life.duration;
+            if (failed_s - interval_s - 10.0..failed_s).contains(&life.outage.0) {
+                continue;
+            }
+            measured += 1;
+            let off_s = failure.failed_at.unwrap().secs_since(truth.failed_at);
+            // What reading the state back and the first checkpoint cost counts as down.
+            let within_s = trial.failed_within.unwrap().get() + 2.0 * life.cost;
+            assert!(off_s.abs() <= within_s, "{off_s} s off, {within_s} s were said: {failure:?}");
+        }
+        measured
+    }
+
     /// Invariant 5: what was put into force was decided before.
     fn decided_before_done(&self) {
         for (i, record) in self.records.iter().enumerate() {
@@ -430,7 +462,7 @@ fn invariants_hold_in_a_thousand_lives() {
     let cases = std::env::var("KHAOS_LIVES").map_or(1_000, |lives| lives.parse().unwrap());
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let changes = std::cell::Cell::new(0);
+    let (changes, measured) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
     TestRunner::new_with_rng(config, rng)
         .run(&lives(), |life| {
             let lived = life.live();
@@ -439,12 +471,14 @@ fn invariants_hold_in_a_thousand_lives() {
             lived.decisions_are_sound(&life);
             lived.no_action_in_the_dark();
             lived.decided_before_done();
+            measured.set(measured.get() + lived.failures_are_what_they_were(&life));
             let changed = lived.decisions().filter(|d| d.verdict == Verdict::Change).count();
             changes.set(changes.get() + changed);
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));
     assert!(changes.get() > 1_000, "lives in which nothing is decided prove nothing");
+    assert!(measured.get() > 100, "{} failures were measured", measured.get());
 }
 
 /// Without trials nothing is earned: whatever happens, nothing is driven, but all is told.

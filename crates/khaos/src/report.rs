@@ -9,7 +9,7 @@ mod timeline;
 use std::sync::Arc;
 
 use khaos_core::optimize::{Goals, Verdict};
-use khaos_core::profile::Recovery;
+use khaos_core::profile::{Failure, Recovery};
 use khaos_core::record::Record;
 use khaos_core::units::{EventRate, Millis, Seconds};
 use maud::{Markup, PreEscaped, html};
@@ -58,6 +58,7 @@ pub fn page(report: &Report<'_>) -> anyhow::Result<String> {
             caught up. Everything that Khaos knows about the job comes from these."
         }
         div.scroll { (trials(report.records)) }
+        (failures(report.records))
         h2 { "Decisions" }
         p { "Every change of the interval, and why." }
         details { summary { "All changes" } div.scroll { (decisions(report.records)) } }
@@ -158,6 +159,42 @@ fn trials(records: &[Arc<Record>]) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+fn failures(records: &[Arc<Record>]) -> Markup {
+    let failures: Vec<_> = records.iter().filter_map(|r| r.failure()).collect();
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".into());
+    let seen = |failure: &Failure| match failure.trial().map(|trial| &trial.recovery) {
+        Some(Recovery::Measured(s)) => format!("{:.0}", s.get()),
+        Some(Recovery::Censored(s)) => format!("more than {:.0}", s.get()),
+        Some(Recovery::Spoilt(why)) => why.clone(),
+        None => "nothing was learnt".into(),
+    };
+    html! {
+        @if !failures.is_empty() {
+            h2 { "Failures" }
+            p {
+                "Every failure of the job itself is measured like a trial, and compared with where the models
+                expected nine in ten to be. When it struck is estimated from the readings."
+            }
+            div.scroll { table {
+                thead { tr {
+                    th { "at about" } th { "interval" } th { "down, s" } th { "recovery, s" } th { "predicted, s" }
+                } }
+                tbody {
+                    @for f in failures {
+                        tr {
+                            td { (clock_time(f.failed_at.unwrap_or(f.noticed_at))) }
+                            td { (or_dash(f.trial().map(|t| t.interval.to_string()))) }
+                            td { (or_dash(f.trial().and_then(|t| t.dead_time).map(|s| format!("{:.0}", s.get())))) }
+                            td { (seen(f)) }
+                            td { (or_dash(f.predicted.map(|p| format!("{:.0} to {:.0}", p.low.get(), p.high.get())))) }
+                        }
+                    }
+                }
+            } }
         }
     }
 }

@@ -44,7 +44,9 @@ fn khaos_is_less_exposed_than_any_guess_and_restarts_nothing() {
 fn a_perturbed_record_changes_the_page() {
     let demo = demo();
     let page = demo.page().unwrap();
-    for kind in ["minute", "observation", "design", "trial", "models", "decision", "outcome"] {
+    for kind in
+        ["minute", "observation", "design", "trial", "failure", "models", "decision", "outcome"]
+    {
         let mut perturbed = false;
         let records: Vec<Arc<Record>> = demo
             .records
@@ -86,6 +88,10 @@ fn perturb(fact: &Fact) -> Option<Fact> {
         Fact::Trial(mut trial) => {
             trial.load = rate(trial.load.get() + 1_000.0);
             Some(Fact::Trial(trial))
+        }
+        Fact::Failure(mut failure) => {
+            failure.predicted = None;
+            Some(Fact::Failure(failure))
         }
         Fact::Models(mut models) => {
             models.recovery.parameters.settling_s += 20.0;

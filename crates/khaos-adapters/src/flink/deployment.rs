@@ -162,7 +162,8 @@ fn settings(config: &CheckpointConfig, job: &str) -> Result<CheckpointSettings, 
     })
 }
 
-/// What a model of recovery and latency depends on beside the interval and the load.
+/// What a model of recovery and latency depends on beside the interval and the load: whoever only
+/// changes how often checkpoints come leaves the shape as it is.
 fn shape(job: &JobDetails, config: &CheckpointConfig) -> JobShape {
     let mut parts: Vec<String> =
         job.vertices.iter().map(|v| format!("{} {} × {}", v.id, v.name, v.parallelism)).collect();
@@ -200,6 +201,25 @@ mod tests {
         );
         assert_eq!(status(&job("RESTARTING", r#""RUNNING":2"#)), JobStatus::Restarting);
         assert_eq!(status(&job("CANCELED", r#""CANCELED":2"#)), JobStatus::Ended);
+    }
+
+    #[test]
+    fn a_shape_is_scale_and_state_and_not_how_often_checkpoints_come() {
+        let config = |interval, min_pause, changelog| CheckpointConfig {
+            interval,
+            min_pause,
+            state_backend: Some("rocksdb".into()),
+            unaligned_checkpoints: false,
+            state_changelog_enabled: changelog,
+        };
+        let running = job("RUNNING", r#""RUNNING":2"#);
+        let usual = shape(&running, &config(60_000, 0, false));
+        assert_eq!(shape(&running, &config(10_000, 10_000, false)), usual);
+        assert_eq!(shape(&job("RESTARTING", r#""FAILED":2"#), &config(60_000, 0, false)), usual);
+        assert_ne!(shape(&running, &config(60_000, 0, true)), usual);
+        let mut scaled = running;
+        scaled.vertices[1].parallelism = 4;
+        assert_ne!(shape(&scaled, &config(60_000, 0, false)), usual);
     }
 
     #[test]

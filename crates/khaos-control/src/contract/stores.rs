@@ -1,8 +1,9 @@
 //! What a store owes.
 
-use khaos_core::job::JobKey;
+use khaos_core::job::{EngineJobId, JobKey, JobShape};
 use khaos_core::observe::Minute;
 use khaos_core::optimize::{Effect, Outcome};
+use khaos_core::profile::{Failure, Measured};
 use khaos_core::record::{Fact, Kind, Record, RecordId};
 use khaos_core::series::Reading;
 use khaos_core::units::{CheckpointInterval, EventRate, Span, Timestamp};
@@ -33,9 +34,23 @@ fn outcome(n: u64) -> Record {
     Record::new(&job(), Timestamp(7), vec![], Fact::Outcome(outcome))
 }
 
+fn failure() -> Record {
+    let failure = Failure {
+        engine_id: EngineJobId("e".into()),
+        attempt: 2,
+        shape: JobShape("s".into()),
+        noticed_at: Timestamp(60_000),
+        failed_at: Some(Timestamp(40_500)),
+        highest: EventRate::new(1_000.0 / 7.0).ok(),
+        measured: Measured::Nothing("it did not show in the lag".into()),
+        predicted: None,
+    };
+    Record::new(&job(), Timestamp(130_000), vec![], Fact::Failure(failure))
+}
+
 /// What comes out is what went in, to the last bit, and its id still fits.
 pub async fn keeps_records_as_they_are(store: &dyn Store) {
-    for record in [minute(0, vec![]), outcome(1)] {
+    for record in [minute(0, vec![]), outcome(1), failure()] {
         store.append(record.clone()).await.expect("it is appended");
         let kind = record.fact().kind();
         let found =

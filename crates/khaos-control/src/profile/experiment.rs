@@ -82,10 +82,11 @@ impl Profile {
 
         let watched = Span { from: failed_at.plus_secs(-BEFORE_S), to: until.plus_millis(1) };
         Ok(assemble(&Evidence {
-            planned,
             index,
+            interval: planned.interval,
             baseline: &baseline,
             failed_at,
+            failed_within: None,
             until,
             readings: &self.metrics.readings(clone.engine_id(), watched).await?,
             history_before: &history_before,

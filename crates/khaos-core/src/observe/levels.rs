@@ -4,7 +4,7 @@ use khaos_stats::{mean, median, quantile};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::job::JobStatus;
+use crate::job::{JobShape, JobStatus};
 use crate::observe::Minute;
 use crate::series::Reading;
 use crate::units::{EventRate, Millis, Seconds, Span, Timestamp};
@@ -59,6 +59,8 @@ pub struct Observation {
     pub usual: Vec<EventRate>,
     /// p99 of checkpoint durations.
     pub checkpoint_duration: Reading<Seconds>,
+    /// The job's shape in the last steady minute; `None` where nobody told it.
+    pub shape: Option<JobShape>,
 }
 
 /// Why no levels can be told yet.
@@ -154,6 +156,7 @@ pub fn observe_levels(
         checkpoint_duration: Reading::from_option(
             quantile(&durations, 0.99).and_then(|s| Seconds::new(s).ok()),
         ),
+        shape: steady.last().and_then(|minute| minute.shape.clone()),
     })
 }
 

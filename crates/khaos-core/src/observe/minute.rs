@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{CheckpointHistory, JobRun, JobStatus};
+use crate::job::{CheckpointHistory, EngineJobId, JobRun, JobShape, JobStatus};
 use crate::series::{Reading, Readings, Series};
 use crate::units::{EventRate, Events, Millis, Seconds, Span, Timestamp};
 
@@ -21,6 +21,10 @@ pub struct Minute {
     pub latency: Reading<Millis>,
     /// Running only if every vertex ran for all of the minute.
     pub status: JobStatus,
+    /// The deployment that it was told of.
+    pub engine_id: Option<EngineJobId>,
+    /// The job's shape.
+    pub shape: Option<JobShape>,
     /// Restarts of this deployment so far: a higher number than a minute ago means a failure.
     pub attempt: Option<u32>,
     /// Checkpoints completed within the minute.
@@ -67,6 +71,8 @@ impl Minute {
                 JobStatus::Running if !run.ran_throughout(span) => JobStatus::Restarting,
                 status => status,
             }),
+            engine_id: run.map(|run| run.engine_id.clone()),
+            shape: run.map(|run| run.shape.clone()),
             attempt: run.map(|run| run.attempt),
             checkpoints_completed: completed.and_then(|n| u32::try_from(n).ok()),
             checkpoints_failed: history.map(|history| history.failed),

@@ -61,10 +61,16 @@ pub enum NotSteady {
 /// The job's steady state over the last [`WINDOW_S`] before `now`, or why it is not in one.
 /// Catch-up never counts as steady: its lag moves.
 pub fn steady(now: Timestamp, run: &JobRun, readings: &Readings) -> Result<Baseline, NotSteady> {
-    let window = Span::last(WINDOW_S, now);
-    if !run.ran_throughout(window) {
+    if !run.ran_throughout(Span::last(WINDOW_S, now)) {
         return Err(NotSteady::NotRunning);
     }
+    settled(now, readings)
+}
+
+/// As [`steady`], by the readings alone: of a job that has failed since, nobody can say any more how
+/// long it had been running.
+pub fn settled(now: Timestamp, readings: &Readings) -> Result<Baseline, NotSteady> {
+    let window = Span::last(WINDOW_S, now);
     let (lag, arrival) = (readings.lag(), readings.arrival());
     let fresh = |s: &crate::series::Series| s.latest(now, STALE_AFTER_S).known().is_some();
     let samples = lag.within(window);

@@ -5,6 +5,7 @@
 //! on the way makes the decision a hold that says so.
 
 mod candidates;
+mod hindsight;
 mod sentence;
 
 use khaos_stats::FitError;
@@ -13,10 +14,9 @@ use serde::{Deserialize, Serialize};
 use self::candidates::{Candidate, Choice, advise, candidates, choose, judged};
 use crate::job::{JobRun, JobStatus};
 use crate::observe::Minute;
-use crate::optimize::models::highest_load;
 use crate::optimize::{
     Goals, LatencyModel, LatencyPredictor, LoadForecast, Models, Objective, RecoveryPredictor,
-    forecast_load,
+    forecast_load, highest_load,
 };
 use crate::units::{CheckpointInterval, EventRate, Seconds, Timestamp};
 
@@ -38,8 +38,12 @@ pub struct Predictors {
     latency: Option<LatencyPredictor>,
     /// As the trials measured it, for jobs whose checkpoints are too rare to have seen one lately.
     checkpoint_duration: Option<Seconds>,
-    /// Whether trials stand behind them.
+    /// Whether they may be acted on.
     earned: bool,
+    /// Real failures that they were fitted to.
+    failures: u32,
+    /// When the drift began since which nothing else counts.
+    drifted_at: Option<Timestamp>,
 }
 
 impl Predictors {
@@ -50,7 +54,14 @@ impl Predictors {
             latency: models.latency.as_ref().map(LatencyModel::predictor).transpose()?,
             checkpoint_duration: models.checkpoint_duration,
             earned: models.earned(),
+            failures: models.failures,
+            drifted_at: models.drifted_at,
         })
+    }
+
+    /// Whether they may be acted on.
+    pub fn earned(&self) -> bool {
+        self.earned
     }
 }
 
@@ -70,6 +81,8 @@ pub struct Situation<'a> {
     pub changed_at: Option<Timestamp>,
     /// When a change was last rolled back, unless there was another change since.
     pub rolled_back_at: Option<Timestamp>,
+    /// Whether there are models, but of another shape of the job.
+    pub another_shape: bool,
 }
 
 /// What became of the question "which interval?".
@@ -122,11 +135,27 @@ pub enum Reason {
         /// The objective.
         objective: Objective,
     },
-    /// No trial of the job was run: recovery is judged by priors, which is enough to recommend an
-    /// interval, but not to put it into force.
+    /// No trial of the job was run: recovery is judged by priors and by a few failures at most, which
+    /// is enough to recommend an interval, but not to put it into force.
     NoTrials {
         /// The highest load seen: what the priors are scaled to.
         highest: EventRate,
+        /// Real failures that add to the priors.
+        #[serde(default)]
+        failures: u32,
+    },
+    /// Parallelism, state or configuration are others than when the job was profiled: those models do
+    /// not speak of it any more.
+    AnotherShape {
+        /// Real failures of this shape: they and priors are what is left.
+        failures: u32,
+    },
+    /// The last failures came out otherwise than predicted: what was learnt before counts no more.
+    Drifted {
+        /// When the first of them was noticed.
+        since: Timestamp,
+        /// Real failures since: they and priors are what is left.
+        failures: u32,
     },
     /// The user wants recommendations, not actions.
     NotAsked,
@@ -251,6 +280,7 @@ pub fn decide(
     let Some(predictors) = predictors.or(guessed.as_ref()) else {
         return hold(Reason::TooFewMinutes);
     };
+    let unearned = (!predictors.earned).then(|| unearned(predictors, situation, highest));
 
     let recently = checkpoint_duration_s(situation.minutes);
     let Some(duration_s) = recently.or(predictors.checkpoint_duration.map(Seconds::get)) else {
@@ -263,7 +293,8 @@ pub fn decide(
     let unjudged = unjudged.into_iter().map(|objective| Reason::NotJudged { objective });
     if judged.is_empty() && unjudged.len() > 0 {
         // Every interval would be as good as any other, for want of knowing.
-        return hold_for(unjudged.collect());
+        let lost = unearned.filter(|why| !matches!(why, Reason::NoTrials { .. }));
+        return hold_for(unjudged.chain(lost).collect());
     }
     let Choice { best, mut reasons, as_good } = choose(&rated, goals, judged);
     reasons.extend(unjudged);
@@ -298,10 +329,19 @@ pub fn decide(
         load: Some(load),
         predicted: Some(chosen.predicted),
     };
-    if predictors.earned {
-        decision
-    } else {
-        decision.only_recommended(Reason::NoTrials { highest })
+    match unearned {
+        Some(why) => decision.only_recommended(why),
+        None => decision,
+    }
+}
+
+/// Why `predictors` may not be acted on.
+fn unearned(predictors: &Predictors, situation: &Situation<'_>, highest: EventRate) -> Reason {
+    let failures = predictors.failures;
+    match predictors.drifted_at {
+        Some(since) => Reason::Drifted { since, failures },
+        None if situation.another_shape => Reason::AnotherShape { failures },
+        None => Reason::NoTrials { highest, failures },
     }
 }
 

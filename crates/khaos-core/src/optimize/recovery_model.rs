@@ -198,8 +198,9 @@ fn posterior(usual: &Usual, trials: &[&Trial]) -> Result<Posterior, FitError> {
 
 /// Standard deviation of the log of a dead time, by those of `trials` and what is expected of them.
 fn sigma_dead(trials: &[&Trial]) -> f64 {
+    let exact = trials.iter().filter(|trial| trial.failed_within.is_none());
     let logs: Vec<f64> =
-        trials.iter().filter_map(|t| t.dead_time.map(|dead| positive(dead).ln())).collect();
+        exact.filter_map(|t| t.dead_time.map(|dead| positive(dead).ln())).collect();
     let middle = mean(&logs).unwrap_or(0.0);
     let squares: f64 = logs.iter().map(|log| (log - middle).powi(2)).sum();
     let freedom = SIGMA_DEAD_WEIGHS + (logs.len() as f64 - 1.0).max(0.0);
@@ -214,7 +215,9 @@ fn residuals(parameters: &RecoveryParameters, trial: &Trial, sigma_dead: f64) ->
 
     let dead = trial.dead_time.map(positive);
     if let Some(dead) = dead {
-        residuals.push(log_ratio(dead, parameters.dead_time_s, sigma_dead));
+        // Of a failure that nobody planned, the beginning is an estimate.
+        let within = trial.failed_within.map_or(0.0, |within| within.get() / dead);
+        residuals.push(log_ratio(dead, parameters.dead_time_s, sigma_dead.hypot(within)));
     }
     if let Some(rate) = trial.catch_up.map(EventRate::get) {
         let left = parameters.capacity_beside_checkpoints(interval);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::job::JobShape;
 use crate::observe::{LoadLevel, Observation};
 use crate::units::{CheckpointInterval, EventRate, Seconds, Span};
 
@@ -76,6 +77,8 @@ pub struct PlannedTrial {
 pub struct Design {
     /// In the order in which they are started.
     pub trials: Vec<PlannedTrial>,
+    /// The shape of the job that they speak of; `None` where nobody told it.
+    pub shape: Option<JobShape>,
 }
 
 /// A place in the (CI, λ) plane of any job.
@@ -114,5 +117,5 @@ pub fn design(observation: &Observation, bounds: IntervalBounds) -> Design {
             observation.levels[(corner.load * top as f64).round() as usize];
         PlannedTrial { interval: bounds.at(corner.interval), load: rate, stretch }
     });
-    Design { trials: trials.to_vec() }
+    Design { trials: trials.to_vec(), shape: observation.shape.clone() }
 }

@@ -120,6 +120,7 @@ mod tests {
             levels: loads(5).map(|rate| LoadLevel { rate, stretch }).collect(),
             usual: loads(10).collect(),
             checkpoint_duration: Reading::Known(seconds(1.0)),
+            shape: None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What one experiment showed, in parts: each part says something about the model that the whole
+//! What one failure showed, in parts: each part says something about the model that the whole
 //! recovery time alone would hide (its noise is almost all dead time).
 
 use khaos_stats::mean;
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{CheckpointHistory, JobRun};
 use crate::observe::Baseline;
-use crate::profile::{PlannedTrial, Progress, calm_below_s, recovered};
+use crate::profile::{Progress, calm_below_s, recovered};
 use crate::series::{Reading, Readings, Sample, Series};
 use crate::units::{CheckpointInterval, EventRate, Events, Millis, Seconds, Span, Timestamp};
 
-/// How long the clone took to recover.
+/// How long the job took to recover.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recovery {
@@ -22,13 +22,13 @@ pub enum Recovery {
     Spoilt(String),
 }
 
-/// One experiment: a clone at (CI, λ), one failure at the worst moment, measured. A part that was
-/// not seen is `None`.
+/// One failure at (CI, λ), measured: of a clone at the worst moment, or a real one of the job at
+/// whatever moment it came. A part that was not seen is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Its place in the design.
+    /// Its place in the design; of a real failure the attempt that it ended.
     pub index: u32,
-    /// The clone's checkpoint interval.
+    /// The checkpoint interval in force.
     pub interval: CheckpointInterval,
     /// Mean arrival rate over the baseline before the failure.
     pub load: EventRate,
@@ -47,8 +47,12 @@ pub struct Trial {
     pub catch_up: Option<EventRate>,
     /// Mean arrival rate from the failure until it was over.
     pub load_during: Option<EventRate>,
-    /// p99 of the durations of the clone's checkpoints.
+    /// p99 of the durations of the checkpoints before.
     pub checkpoint_duration: Option<Seconds>,
+    /// How far off the moment of the failure may be, and by as much dead time, age and recovery, the
+    /// first and the last the same way: recovery less dead time is sure. `None` where the moment is
+    /// known, because the failure was injected.
+    pub failed_within: Option<Seconds>,
 }
 
 impl Trial {
@@ -71,36 +75,39 @@ impl Trial {
             catch_up: None,
             load_during: None,
             checkpoint_duration: None,
+            failed_within: None,
         }
     }
 }
 
-/// Everything that was seen of one trial, up to its end or its deadline.
+/// Everything that was seen of one failure, up to its end or its deadline.
 #[derive(Debug, Clone)]
 pub struct Evidence<'a> {
-    /// What was planned.
-    pub planned: &'a PlannedTrial,
-    /// Its place in the design.
+    /// Its place in the design; of a real failure the attempt that it ended.
     pub index: u32,
-    /// The clone's steady state before the failure.
+    /// The checkpoint interval in force.
+    pub interval: CheckpointInterval,
+    /// The steady state before the failure.
     pub baseline: &'a Baseline,
-    /// When the failure was injected.
+    /// When it failed.
     pub failed_at: Timestamp,
+    /// How far off that may be; `None` where it was injected then.
+    pub failed_within: Option<Seconds>,
     /// Until when it was watched.
     pub until: Timestamp,
-    /// The clone's readings from before the failure until then.
+    /// Readings from before the failure until then.
     pub readings: &'a Readings,
-    /// The clone's checkpoints before the failure.
+    /// The checkpoints before the failure.
     pub history_before: &'a CheckpointHistory,
-    /// The clone's checkpoints when the watch ended.
+    /// The checkpoints when the watch ended.
     pub history_after: &'a CheckpointHistory,
-    /// The clone as the engine described it when the watch ended.
+    /// The deployment as the engine described it when the watch ended.
     pub run_after: &'a JobRun,
 }
 
 /// What the evidence amounts to.
 pub fn assemble(evidence: &Evidence<'_>) -> Trial {
-    let Evidence { planned, index, baseline, failed_at, until, readings, .. } = *evidence;
+    let Evidence { index, interval, baseline, failed_at, until, readings, .. } = *evidence;
     let (lag, arrival) = (readings.lag(), readings.arrival());
     let progress = recovered(baseline, &lag, &arrival, failed_at);
     let end = if let Progress::Over(at) = progress { at } else { until };
@@ -120,7 +127,7 @@ pub fn assemble(evidence: &Evidence<'_>) -> Trial {
     let everything = Span { from: Timestamp(i64::MIN), to: failed_at };
     Trial {
         index,
-        interval: planned.interval,
+        interval,
         load: EventRate::new(baseline.load).expect("a baseline's load is a mean of rates"),
         latency: baseline.latency_ms.known().and_then(|ms| Millis::new(ms).ok()),
         recovery: match (progress, elapsed(end)) {
@@ -141,6 +148,7 @@ pub fn assemble(evidence: &Evidence<'_>) -> Trial {
             .history_before
             .duration_quantile(everything, 0.99)
             .and_then(|s| Seconds::new(s).ok()),
+        failed_within: evidence.failed_within,
     }
 }
 
@@ -211,16 +219,12 @@ mod tests {
             running_since: Some(at(320.0)),
             checkpointing: CheckpointSettings::periodic(interval),
         };
-        let planned = PlannedTrial {
-            interval,
-            load: EventRate::new(100.0).unwrap(),
-            stretch: Span { from: at(0.0), to: at(600.0) },
-        };
         let evidence = Evidence {
-            planned: &planned,
             index: 0,
+            interval,
             baseline: &baseline,
             failed_at: at(300.0),
+            failed_within: None,
             until: at(600.0),
             readings: &readings,
             history_before: &before,

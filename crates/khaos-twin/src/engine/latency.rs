@@ -34,6 +34,10 @@ impl Latency {
         }
     }
 
+    pub(crate) fn becomes(&mut self, world: &Arc<World>) {
+        self.world = Arc::clone(world);
+    }
+
     pub(crate) fn failed(&mut self, now: Timestamp) {
         self.failed_at = Some(now);
     }

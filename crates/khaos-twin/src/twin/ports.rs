@@ -48,6 +48,7 @@ impl Jobs for Twin {
     }
 
     async fn run(&self, id: &EngineJobId) -> Result<JobRun, PortError> {
+        let shape = JobShape(self.deployments().world.name.clone());
         self.with(id, |engine| {
             let (status, running_since) = engine.status();
             JobRun {
@@ -55,7 +56,7 @@ impl Jobs for Twin {
                 engine_id: id.clone(),
                 attempt: engine.attempt(),
                 parallelism: SUBTASKS,
-                shape: JobShape(self.world.name.clone()),
+                shape,
                 status,
                 running_since,
                 checkpointing: engine.checkpointing().settings(),
@@ -102,14 +103,14 @@ impl CloneHost for Twin {
         }
         let now = self.clock.now();
         let engine = EngineConfig {
-            world: Arc::clone(&self.world),
+            runs_at: now.plus_secs(deployments.world.restart_s),
+            world: Arc::clone(&deployments.world),
             settings: CheckpointSettings::periodic(spec.interval),
             feed: Feed::Idle,
             failures: Vec::new(),
             outages: Vec::new(),
             seed: self.config.seed.child(&format!("{}/{}", spec.campaign, spec.index)),
             noise: self.config.noise,
-            runs_at: now.plus_secs(self.world.restart_s),
         };
         deployments.engines.insert(id.clone(), Engine::start(engine, now));
         deployments.clones.insert(id.clone(), spec.clone());

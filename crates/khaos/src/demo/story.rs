@@ -63,7 +63,11 @@ impl Story {
                 bar.set_prefix("Profile");
                 bar.set_message("trials on clones");
             }
-            Fact::Observation(_) | Fact::Models(_) | Fact::Decision(_) | Fact::Outcome(_) => {}
+            Fact::Observation(_)
+            | Fact::Failure(_)
+            | Fact::Models(_)
+            | Fact::Decision(_)
+            | Fact::Outcome(_) => {}
         })
     }
 

@@ -36,7 +36,7 @@ pub fn design(levels: &[LoadLevel], bounds: IntervalBounds) -> Design {
             stretch,
         })
     };
-    Design { trials: intervals(bounds).into_iter().flat_map(planned).collect() }
+    Design { trials: intervals(bounds).into_iter().flat_map(planned).collect(), shape: None }
 }
 
 /// The quarters of the largest interval from nought on, held in the bounds: the paper's own 10, 30,

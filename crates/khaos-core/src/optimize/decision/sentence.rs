@@ -52,16 +52,30 @@ impl std::fmt::Display for Reason {
             Self::GivenUp { objective } => write!(f, "{objective} cannot be kept beside that"),
             Self::NotJudged { objective: Objective::Recovery } => write!(
                 f,
-                "recovery is not judged: no trial of this job was run, and what is usual for jobs \
-                 makes no interval sure to keep it"
+                "recovery is not judged: too little is known of this job for any interval to be sure \
+                 to keep it"
             ),
             Self::NotJudged { objective } => {
                 write!(f, "{objective} is not judged, for no trial has measured it")
             }
-            Self::NoTrials { .. } => write!(
+            Self::NoTrials { failures, .. } => write!(
                 f,
                 "not acted on, because no trial of this job was run: its recovery is guessed from \
-                 what is usual for jobs and from the highest load seen"
+                 what is usual for jobs and from the highest load seen{}",
+                and_from(*failures, "")
+            ),
+            Self::AnotherShape { failures } => write!(
+                f,
+                "not acted on, because the job's parallelism, state or configuration changed since \
+                 its trials: its recovery is guessed from what is usual for jobs{}; profile it again",
+                and_from(*failures, " since")
+            ),
+            Self::Drifted { failures, .. } => write!(
+                f,
+                "not acted on, because the last failures came out otherwise than predicted, so the \
+                 job is not what it was: its recovery is guessed from what is usual for jobs{}; \
+                 profile it again",
+                and_from(*failures, " since")
             ),
             Self::NotAsked => write!(f, "not acted on, because the mode is to recommend"),
             Self::ShortestRecovery => {
@@ -75,6 +89,15 @@ impl std::fmt::Display for Reason {
                 write!(f, "the checkpoint budget allows no less than {floor}")
             }
         }
+    }
+}
+
+/// What real failures add to a guess, in words.
+fn and_from(failures: u32, when: &str) -> String {
+    match failures {
+        0 => String::new(),
+        1 => format!(", and from its failure{when}"),
+        n => format!(", and from its {n} failures{when}"),
     }
 }
 

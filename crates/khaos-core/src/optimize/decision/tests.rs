@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::job::{CheckpointSettings, EngineJobId, JobKey, JobShape};
-use crate::optimize::{Objectives, fit_models};
+use crate::optimize::{Learnt, Objectives, fit_models};
 use crate::profile::{IntervalBounds, Recovery, Trial};
 use crate::series::Reading;
 use crate::units::{EventRate, Millis};
@@ -33,10 +33,16 @@ fn predictors() -> Predictors {
                 catch_up: EventRate::new(left).ok(),
                 load_during: None,
                 checkpoint_duration: quantity(0.0),
+                failed_within: None,
             }
         })
         .collect();
-    Predictors::of(&fit_models(&trials.iter().collect::<Vec<_>>()).unwrap()).unwrap()
+    Predictors::of(&models(&trials.iter().collect::<Vec<_>>())).unwrap()
+}
+
+fn models(trials: &[&Trial]) -> Models {
+    let shape = JobShape("s".into());
+    fit_models(&Learnt { shape: &shape, trials, failures: &[], drifted_at: None }).unwrap()
 }
 
 struct Case {
@@ -50,6 +56,7 @@ struct Case {
     duration: f64,
     per_hour: Option<u32>,
     unchanged_s: i64,
+    another_shape: bool,
 }
 
 const USUAL: Case = Case {
@@ -63,6 +70,7 @@ const USUAL: Case = Case {
     duration: 0.0,
     per_hour: None,
     unchanged_s: 300,
+    another_shape: false,
 };
 
 fn decided(case: &Case) -> Decision {
@@ -108,6 +116,7 @@ fn decided_by(case: &Case, predictors: Option<&Predictors>) -> Decision {
         minutes: &minutes.iter().collect::<Vec<_>>(),
         changed_at: Some(Timestamp(60 * 60_000 - case.unchanged_s * 1_000)),
         rolled_back_at: None,
+        another_shape: case.another_shape,
     };
     decide(&situation, &goals, predictors)
 }
@@ -213,6 +222,7 @@ fn unasked_in_the_dark_or_after_a_rollback_it_holds() {
         minutes: &minutes,
         changed_at: rolled_back_at,
         rolled_back_at,
+        another_shape: false,
     };
     assert_eq!(decide(&at(None), &goals, None).reasons, [Reason::LoadUnknown]);
     let unasked = Situation { run: None, ..at(None) };
@@ -226,7 +236,8 @@ fn without_trials_it_only_recommends_and_says_so() {
     let decision = decided_by(&Case { recovery: 600.0, visibility: Some(30.0), ..USUAL }, None);
     assert_eq!(decision.verdict, Verdict::Recommend);
     let highest = EventRate::new(4_000.0).unwrap();
-    assert!(decision.reasons.contains(&Reason::NoTrials { highest }), "{}", decision.sentence());
+    let no_trials = Reason::NoTrials { highest, failures: 0 };
+    assert!(decision.reasons.contains(&no_trials), "{}", decision.sentence());
     let latency = Reason::NotJudged { objective: Objective::Latency };
     assert!(decision.reasons.contains(&latency), "latency must not pass in silence");
     let kept = decision.reasons.iter().find_map(|r| match r {
@@ -297,12 +308,69 @@ fn without_trials_what_is_missing_holds_all_the_more() {
             minutes: &minutes,
             changed_at: None,
             rolled_back_at: None,
+            another_shape: false,
         };
         decide(&situation, &goals, None)
     };
     assert_eq!(after(21, true).reasons, [Reason::TooFewMinutes]);
     assert_eq!(after(22, true).verdict, Verdict::Recommend);
     assert_eq!(after(22, false).reasons, [Reason::DurationUnknown]);
+}
+
+#[test]
+fn a_job_of_another_shape_or_one_that_drifted_is_only_recommended_for_and_told_to_profile_again() {
+    let calm = Case { recovery: 600.0, another_shape: true, ..USUAL };
+    let reshaped = decided_by(&calm, None);
+    assert_eq!(reshaped.verdict, Verdict::Recommend);
+    assert_eq!(reshaped.reasons.last(), Some(&Reason::AnotherShape { failures: 0 }));
+    assert!(reshaped.sentence().contains("changed since its trials"), "{}", reshaped.sentence());
+    assert!(reshaped.sentence().contains("profile it again"));
+
+    let since = Timestamp(7);
+    let drifted =
+        Predictors { earned: false, failures: 2, drifted_at: Some(since), ..predictors() };
+    let decision = decided_by(&USUAL, Some(&drifted));
+    assert_eq!(decision.verdict, Verdict::Recommend);
+    assert_eq!(decision.reasons.last(), Some(&Reason::Drifted { since, failures: 2 }));
+    let sentence = decision.sentence();
+    assert!(sentence.contains("otherwise than predicted"), "{sentence}");
+    assert!(sentence.contains("and from its 2 failures since; profile it again"), "{sentence}");
+
+    // Also where nothing can be judged any more.
+    let hold = decided_by(&Case { another_shape: true, ..USUAL }, None);
+    assert_eq!(hold.verdict, Verdict::Hold);
+    assert_eq!(hold.reasons.last(), Some(&Reason::AnotherShape { failures: 0 }));
+}
+
+#[test]
+fn hindsight_knows_the_age_of_the_checkpoint() {
+    // D_0 30 s, D_r 20 s, μ 10,000/s: after 10 s of a 40 s interval at 4,000 events/s the mean is
+    // 30 + 30·4,000/(10,000·(1 − 1/40) − 4,000) = 50.9 s, and 71.7 s after all of it.
+    let trial = |age: f64, load_during: Option<f64>| Trial {
+        index: 0,
+        interval: secs(40),
+        load: EventRate::new(4_000.0).unwrap(),
+        latency: None,
+        recovery: Recovery::Spoilt("not of interest here".into()),
+        dead_time: None,
+        age: Seconds::new(age).ok(),
+        backlog: None,
+        catch_up: None,
+        load_during: load_during.and_then(|load| EventRate::new(load).ok()),
+        checkpoint_duration: None,
+        failed_within: Seconds::new(2.0).ok(),
+    };
+    let predicted = |trial| predictors().hindsight(&trial).unwrap();
+    let holds = |trial, seen: f64| {
+        let bounds = predicted(trial);
+        bounds.low.get() < seen && seen < bounds.high.get()
+    };
+    assert!(holds(trial(10.0, None), 50.9) && holds(trial(40.0, None), 71.7));
+    assert!(!holds(trial(10.0, None), 80.0) && !holds(trial(40.0, None), 40.0));
+    // What arrived meanwhile counts, not what arrived before: 30 + 30·8,000/1,750 = 167 s.
+    assert!(holds(trial(10.0, Some(8_000.0)), 167.1));
+    assert_eq!(predictors().hindsight(&Trial { age: None, ..trial(1.0, None) }), None);
+    assert_eq!(predictors().hindsight(&trial(10.0, Some(99_000.0))), None);
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn trial(index: u32, interval: u32, load: f64, noise: f64, in_parts: bool) -> Tr
         catch_up: Some(EventRate::new(left).unwrap()).filter(|_| in_parts && load > 10_000.0),
         load_during: None,
         checkpoint_duration: seconds(0.0),
+        failed_within: None,
     }
 }
 
