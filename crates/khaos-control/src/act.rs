@@ -12,7 +12,7 @@ use khaos_core::job::{JobKey, JobRun};
 use khaos_core::observe::Minute;
 use khaos_core::optimize::{Effect, Goals, Judgement, Outcome, Verdict, judge};
 use khaos_core::record::{Fact, Kind, Record, RecordId};
-use khaos_core::units::{CheckpointInterval, Span};
+use khaos_core::units::{CheckpointInterval, Seconds, Span};
 
 use crate::ReconcileError;
 use crate::clock::Clock;
@@ -123,7 +123,8 @@ impl Act {
             Judgement::Wait => Ok(false),
             Judgement::Keep => {
                 let generation = self.generation(job).await?;
-                let kept = Outcome { effect: Effect::Kept, generation, ..outcome.clone() };
+                let stalled = self.stalled(job, outcome).await;
+                let kept = Outcome { effect: Effect::Kept, generation, stalled, ..outcome.clone() };
                 self.append(job, record.id(), kept).await?;
                 Ok(false)
             }
@@ -133,6 +134,14 @@ impl Act {
                 Ok(true)
             }
         }
+    }
+
+    /// How long the job stood still for `change`: where it runs since after it. `None` where it did
+    /// not, or does not answer.
+    async fn stalled(&self, job: &JobKey, change: &Outcome) -> Option<Seconds> {
+        let back_at = self.jobs.describe(job).await.ok()?.running_since?;
+        let stalled_s = back_at.secs_since(change.at);
+        Seconds::new(stalled_s).ok().filter(|_| stalled_s > 0.0)
     }
 
     /// The number of the last change, 0 before the first.
@@ -164,8 +173,8 @@ impl Act {
         self.engaged().insert(job.clone());
         // What was refused leaves the interval as it was.
         let to = if applied.is_ok() { to } else { from };
-        self.append(job, because, Outcome { at: self.clock.now(), from, to, generation, effect })
-            .await
+        let outcome = Outcome { at: self.clock.now(), from, to, generation, effect, stalled: None };
+        self.append(job, because, outcome).await
     }
 
     async fn append(

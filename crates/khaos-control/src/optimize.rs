@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use khaos_core::job::{JobKey, JobRun, JobShape};
 use khaos_core::observe::Minute;
 use khaos_core::optimize::{
-    Decision, Effect, Goals, Learnt, Predictors, Reason, Situation, decide, fit_models, last_drift,
+    ChangeCost, Decision, Effect, Goals, Learnt, Predictors, Reason, Situation, decide, fit_models,
+    last_drift,
 };
 use khaos_core::profile::{Failure, Trial};
 use khaos_core::record::{Fact, Kind, Record, RecordId};
@@ -24,6 +25,8 @@ const LOOK_BACK_S: f64 = 240.0 * 60.0;
 /// Where models have not earned to be acted on it looks back a day instead: the load's height, to
 /// which priors are scaled, comes once a day.
 const LOOK_BACK_UNEARNED_S: f64 = 86_400.0;
+/// For how long it is remembered what a redeploy cost, s: a week.
+const REMEMBERED_S: f64 = 7.0 * 86_400.0;
 /// Since the first record.
 const EVER: Span = Span { from: Timestamp(i64::MIN), to: Timestamp(i64::MAX) };
 
@@ -41,6 +44,8 @@ pub struct Optimize {
     jobs: Arc<dyn Jobs>,
     store: Arc<dyn Store>,
     goals: Goals,
+    /// Whether a change of the interval is a redeploy.
+    redeploys: bool,
     /// Predictors of the newest models: a cache, nothing more.
     ready: Arc<Mutex<Option<Ready>>>,
 }
@@ -54,7 +59,13 @@ impl std::fmt::Debug for Optimize {
 impl Optimize {
     /// Decides by `goals`.
     pub fn new(clock: Clock, jobs: Arc<dyn Jobs>, store: Arc<dyn Store>, goals: Goals) -> Self {
-        Self { clock, jobs, store, goals, ready: Arc::default() }
+        Self { clock, jobs, store, goals, redeploys: false, ready: Arc::default() }
+    }
+
+    /// The same where a change of the interval is a redeploy, which has to repay itself.
+    #[must_use]
+    pub fn redeploying(self) -> Self {
+        Self { redeploys: true, ..self }
     }
 
     /// Fits models to what was learnt of the job in its present shape since it last drifted: to the
@@ -162,6 +173,7 @@ impl Optimize {
             changed_at: changed.map(|outcome| outcome.at),
             rolled_back_at: rolled_back.map(|outcome| outcome.at),
             another_shape,
+            change: self.change_cost(job, now).await?,
         };
         let decision = decide(&situation, &self.goals, predictors.as_deref());
         let decision =
@@ -170,6 +182,21 @@ impl Optimize {
         let parents = parents.map(|record| record.id().clone()).collect();
         self.store.append(Record::new(job, now, parents, Fact::Decision(decision))).await?;
         Ok(())
+    }
+
+    /// What a change costs, as measured the last time.
+    async fn change_cost(
+        &self,
+        job: &JobKey,
+        now: Timestamp,
+    ) -> Result<ChangeCost, ReconcileError> {
+        if !self.redeploys {
+            return Ok(ChangeCost::Driven);
+        }
+        let lately = Span { from: now.plus_secs(-REMEMBERED_S), to: now.plus_millis(1) };
+        let outcomes = self.store.range(job, Kind::Outcome, lately).await?;
+        let last = outcomes.iter().rev().find_map(|record| record.outcome()?.stalled);
+        Ok(ChangeCost::Redeployed { stall: last })
     }
 
     /// Whether models of another shape of the job than that of `run` had earned to be acted on.

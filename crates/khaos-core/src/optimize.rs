@@ -16,12 +16,12 @@ pub mod outcome;
 pub mod outliers;
 pub mod recovery_model;
 
-pub use decision::{Decision, Predictors, Reason, Situation, Verdict, decide};
+pub use decision::{ChangeCost, Decision, Predictors, Reason, Situation, Verdict, decide};
 pub use drift::last_drift;
 pub use latency_model::{LatencyModel, LatencyPredictor};
 pub use load_forecast::{LoadForecast, forecast_load};
 pub use models::{Learnt, Models, NoModels, fit_models, highest_load};
-pub use objectives::{Goals, Objective, Objectives};
+pub use objectives::{Confidence, Goals, Objective, Objectives};
 pub use outcome::{Effect, Judgement, Outcome, judge};
 pub use outliers::{Outlier, outliers};
 pub use recovery_model::{

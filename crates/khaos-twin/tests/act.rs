@@ -8,7 +8,7 @@ use khaos_control::act::Act;
 use khaos_control::clock::Clock;
 use khaos_control::core::job::{CheckpointSettings, JobKey, JobRun, JobStatus};
 use khaos_control::core::observe::Minute;
-use khaos_control::core::optimize::{Effect, Goals, Objectives, Outcome};
+use khaos_control::core::optimize::{Confidence, Effect, Goals, Objectives, Outcome};
 use khaos_control::core::profile::IntervalBounds;
 use khaos_control::core::record::{Fact, Kind, Record};
 use khaos_control::core::stats::Seed;
@@ -96,6 +96,7 @@ async fn scene(failing: bool) -> Scene {
         },
         bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
         checkpoints_per_hour: None,
+        confidence: Confidence::Mean,
     };
     let act = Act::new(clock, twin, spy.clone(), store.clone(), goals);
     for i in 0..7_u32 {
@@ -118,6 +119,7 @@ async fn scene(failing: bool) -> Scene {
         to: secs(20),
         generation: 4,
         effect: Effect::Applied,
+        stalled: None,
     };
     store.append(Record::new(&job, changed_at, vec![], Fact::Outcome(outcome))).await.unwrap();
     clock.sleep_until(start.plus_secs(490.0)).await;

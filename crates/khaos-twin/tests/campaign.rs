@@ -162,6 +162,7 @@ impl Cluster {
             },
             bounds,
             checkpoints_per_hour: None,
+            confidence: core::optimize::Confidence::Mean,
         };
         Optimize::new(self.clock, self.twin.clone(), store, goals).fit(&self.job).await
     }

@@ -13,7 +13,7 @@ use khaos_control::core::job::{
     CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, JobShape, TriggerId,
 };
 use khaos_control::core::optimize::{
-    Decision, Goals, Objective, Objectives, Reason, RecoveryParameters, Verdict,
+    Confidence, Decision, Goals, Objective, Objectives, Reason, RecoveryParameters, Verdict,
 };
 use khaos_control::core::profile::{Design, IntervalBounds, PlannedTrial, Recovery, Trial};
 use khaos_control::core::record::{Fact, Record};
@@ -216,6 +216,7 @@ impl Life {
             ),
             bounds: self.bounds(),
             checkpoints_per_hour: None,
+            confidence: Confidence::Mean,
         };
         let store = Arc::new(MemoryStore::default());
         if let Some((design, trials)) = learnt {

@@ -7,7 +7,9 @@ use khaos_control::act::Act;
 use khaos_control::act::driver::Driver;
 use khaos_control::clock::Clock;
 use khaos_control::core::job::{CheckpointSettings, JobKey, JobStatus};
-use khaos_control::core::optimize::{Decision, Goals, Models, Objectives, Reason, Verdict};
+use khaos_control::core::optimize::{
+    Confidence, Decision, Goals, Models, Objectives, Reason, Verdict,
+};
 use khaos_control::core::profile::{Compared, Failure, IntervalBounds, Measured, Recovery};
 use khaos_control::core::record::Record;
 use khaos_control::core::stats::Seed;
@@ -84,6 +86,7 @@ impl Scene {
             ),
             bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
             checkpoints_per_hour: None,
+            confidence: Confidence::Mean,
         };
         let (clock, twin, store) = (self.clock, || self.twin.clone(), || self.store.clone());
         let optimize = Optimize::new(clock, twin(), store(), goals.clone());

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use khaos_core::job::JobKey;
-use khaos_core::optimize::{Objective, Objectives};
+use khaos_core::optimize::{Confidence, Objective, Objectives};
 use khaos_core::profile::IntervalBounds;
 use khaos_core::units::CheckpointInterval;
 use serde::de::{SeqAccess, Visitor};
@@ -50,6 +50,10 @@ pub struct Job {
     pub min: CheckpointInterval,
     /// The largest; the job's own where not said, which is never exceeded anyhow.
     pub max: Option<CheckpointInterval>,
+    /// What has to stay below the recovery objective.
+    pub confidence: Confidence,
+    /// The most checkpoints that it may take in an hour.
+    pub checkpoints_per_hour: Option<u32>,
 }
 
 /// How far Khaos may go.
@@ -148,6 +152,8 @@ struct JobTable {
     objectives: ObjectivesTable,
     #[serde(default)]
     interval: IntervalTable,
+    #[serde(default)]
+    budget: BudgetTable,
 }
 
 #[derive(Deserialize, Default)]
@@ -158,6 +164,8 @@ struct ObjectivesTable {
     visibility: Option<Spanned<String>>,
     #[serde(default)]
     order: Vec<Spanned<Objective>>,
+    #[serde(default)]
+    confidence: Confidence,
 }
 
 #[derive(Deserialize, Default)]
@@ -165,6 +173,12 @@ struct ObjectivesTable {
 struct IntervalTable {
     min: Option<Spanned<String>>,
     max: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct BudgetTable {
+    checkpoints_per_hour: Option<Spanned<u32>>,
 }
 
 /// A list of jobs; whoever writes `[job]` is told to double the brackets.
@@ -201,7 +215,8 @@ fn parse(text: &str) -> Result<Config, Wrong> {
 
 fn checked(table: Spanned<JobTable>) -> Result<Job, Wrong> {
     let whole = table.span();
-    let JobTable { name, mode, objectives: wanted, interval: intervals } = table.into_inner();
+    let JobTable { name, mode, objectives: wanted, interval: intervals, budget } =
+        table.into_inner();
     if name.get_ref().trim().is_empty() {
         return wrong(name.span(), "the name is empty: give the name that Flink shows");
     }
@@ -240,7 +255,39 @@ fn checked(table: Spanned<JobTable>) -> Result<Job, Wrong> {
             ),
         );
     }
-    Ok(Job { key: JobKey(name.into_inner()), mode, objectives, min, max })
+    Ok(Job {
+        key: JobKey(name.into_inner()),
+        mode,
+        objectives,
+        min,
+        max,
+        confidence: wanted.confidence,
+        checkpoints_per_hour: checkpoints_per_hour(budget, max)?,
+    })
+}
+
+/// The budget, if it leaves an interval up to `max`.
+fn checkpoints_per_hour(
+    budget: BudgetTable,
+    max: Option<CheckpointInterval>,
+) -> Result<Option<u32>, Wrong> {
+    let Some(most) = budget.checkpoints_per_hour else { return Ok(None) };
+    let place = most.span();
+    let most = most.into_inner();
+    if most == 0 {
+        return wrong(place, "checkpoints_per_hour is 0: leave it out where there is no limit");
+    }
+    let every_s = 3_600.0 / f64::from(most);
+    match max.filter(|max| max.seconds() < every_s) {
+        Some(max) => wrong(
+            place,
+            format!(
+                "{most} checkpoints an hour are one every {every_s:.0} s, but max is {max}: raise \
+                 one of them"
+            ),
+        ),
+        None => Ok(Some(most)),
+    }
 }
 
 /// A value that is written as text, where there is one.
@@ -298,6 +345,8 @@ mod tests {
         assert_eq!(visibility.unwrap().get().to_bits(), 120.0_f64.to_bits());
         assert_eq!(latency.unwrap().get().to_bits(), 500.0_f64.to_bits());
         assert_eq!(order, [Objective::Recovery, Objective::Visibility, Objective::Latency]);
+        assert_eq!(all.job.confidence, Confidence::Mean);
+        assert_eq!(all.job.checkpoints_per_hour, Some(360));
     }
 
     #[test]
@@ -342,6 +391,17 @@ mod tests {
             (
                 file(&format!("{keeps}[job.interval]\nmin = \"1500ms\"\n")),
                 ["line 8: ", "'1500ms'", "whole seconds"],
+            ),
+            (file(&format!("{keeps}confidence = \"sure\"\n")), ["line 7: ", "`sure`", "`mean`"]),
+            (
+                file(&format!("{keeps}[job.budget]\ncheckpoints_per_hour = 0\n")),
+                ["line 8: ", "leave it out", "no limit"],
+            ),
+            (
+                file(&format!(
+                    "{keeps}[job.interval]\nmax = \"30s\"\n[job.budget]\ncheckpoints_per_hour = 90\n"
+                )),
+                ["line 10: ", "one every 40 s", "max is 30 s"],
             ),
             (
                 file(&format!("{keeps}[[job]]\nname = \"p\"\n")),

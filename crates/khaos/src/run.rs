@@ -80,7 +80,8 @@ impl Daemon {
         let goals = Goals {
             objectives: objectives.clone(),
             bounds: self.job.bounds(own),
-            checkpoints_per_hour: None,
+            checkpoints_per_hour: self.job.checkpoints_per_hour,
+            confidence: self.job.confidence,
         };
         let (clock, store) = (self.clock, || Arc::clone(&self.store));
         let optimize = || Optimize::new(clock, Arc::clone(&self.jobs), store(), goals.clone());

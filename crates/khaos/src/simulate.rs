@@ -11,7 +11,7 @@ pub mod watched;
 
 use std::sync::Arc;
 
-use khaos_core::optimize::{Goals, Objectives};
+use khaos_core::optimize::{Confidence, Goals, Objectives};
 use khaos_core::profile::IntervalBounds;
 use khaos_core::record::Record;
 use khaos_core::stats::{Ar1, Seed};
@@ -107,6 +107,7 @@ impl Simulation {
             objectives: Objectives::recovery_and_latency(self.recovery, self.latency),
             bounds: self.bounds,
             checkpoints_per_hour: None,
+            confidence: Confidence::Mean,
         }
     }
 

@@ -17,7 +17,7 @@ use khaos_core::job::{
     CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, TriggerId,
 };
 use khaos_core::observe::Minute;
-use khaos_core::optimize::{Decision, Goals, Objectives, Outcome, Reason, Verdict};
+use khaos_core::optimize::{Confidence, Decision, Goals, Objectives, Outcome, Reason, Verdict};
 use khaos_core::record::{Kind, Record};
 use khaos_core::series::Readings;
 use khaos_core::stats::Seed;
@@ -117,7 +117,12 @@ impl Cluster {
             budget: CloneBudget { at_once: 3, clone_minutes: 6.0 * 50.0 },
         };
         profile.reconcile(&key).await.unwrap();
-        let goals = Goals { objectives: job().objectives, bounds, checkpoints_per_hour: None };
+        let goals = Goals {
+            objectives: job().objectives,
+            bounds,
+            checkpoints_per_hour: None,
+            confidence: Confidence::Mean,
+        };
         Optimize::new(self.clock, self.twin.clone(), store, goals).fit(&key).await.unwrap();
     }
 
@@ -207,6 +212,8 @@ fn job() -> Job {
         ),
         min: secs(5),
         max: None,
+        confidence: Confidence::Mean,
+        checkpoints_per_hour: None,
     }
 }
 

@@ -30,6 +30,7 @@ fn outcome(n: u64) -> Record {
         to: interval,
         generation: n,
         effect: Effect::Refused("a reason with \"quotes\", ünïcode and\nlines".into()),
+        stalled: None,
     };
     Record::new(&job(), Timestamp(7), vec![], Fact::Outcome(outcome))
 }

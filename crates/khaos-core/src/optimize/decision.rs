@@ -6,12 +6,14 @@
 
 mod candidates;
 mod hindsight;
+mod repaying;
 mod sentence;
 
 use khaos_stats::FitError;
 use serde::{Deserialize, Serialize};
 
 use self::candidates::{Candidate, Choice, advise, candidates, choose, judged};
+use self::repaying::{REPAID_MIN, not_repaid};
 use crate::job::{JobRun, JobStatus};
 use crate::observe::Minute;
 use crate::optimize::{
@@ -83,6 +85,20 @@ pub struct Situation<'a> {
     pub rolled_back_at: Option<Timestamp>,
     /// Whether there are models, but of another shape of the job.
     pub another_shape: bool,
+    /// What a change of the interval costs.
+    pub change: ChangeCost,
+}
+
+/// What a change of the interval costs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ChangeCost {
+    /// Nothing: checkpoints are triggered from outside.
+    Driven,
+    /// A redeploy, during which nothing is processed.
+    Redeployed {
+        /// How long it took the last time; `None` where there was none yet.
+        stall: Option<Seconds>,
+    },
 }
 
 /// What became of the question "which interval?".
@@ -161,6 +177,16 @@ pub enum Reason {
     NotAsked,
     /// No interval keeps the recovery objective: this one has the shortest recovery.
     ShortestRecovery,
+    /// A better interval would cost a redeploy that does not repay itself.
+    NotRepaid {
+        /// The better interval.
+        better: CheckpointInterval,
+        /// What the redeploy costs: the time until the job has caught up with its stall, s.
+        cost_s: f64,
+        /// What it gains over its horizon: time within the objective, and the share of latency saved
+        /// as time, s.
+        gain_s: f64,
+    },
     /// A better interval is larger by too little to move.
     DeadBand {
         /// The better interval.
@@ -183,6 +209,9 @@ pub enum Reason {
 pub struct Prediction {
     /// Upper credible bound of the mean worst-case recovery, s; `None` beyond capacity.
     pub recovery_upper_s: Option<f64>,
+    /// Where nine in ten single worst-case recoveries should lie, s; `None` beyond capacity.
+    #[serde(default)]
+    pub recovery_interval90_s: Option<(f64, f64)>,
     /// Expected p99 latency, ms.
     pub latency_ms: Option<f64>,
     /// Upper credible bound of its mean, ms.
@@ -271,7 +300,11 @@ pub fn decide(
     if situation.rolled_back_at.is_some_and(|at| within(at, AFTER_ROLLBACK_S)) {
         return hold(Reason::RolledBack);
     }
-    let load = forecast_load(situation.minutes, situation.now, HORIZON_MIN);
+    let horizon_min = match situation.change {
+        ChangeCost::Driven => HORIZON_MIN,
+        ChangeCost::Redeployed { .. } => REPAID_MIN,
+    };
+    let load = forecast_load(situation.minutes, situation.now, horizon_min);
     let (Some(load), Some(highest)) = (load, highest_load(situation.minutes)) else {
         return hold(Reason::LoadUnknown);
     };
@@ -286,9 +319,13 @@ pub fn decide(
     let Some(duration_s) = recently.or(predictors.checkpoint_duration.map(Seconds::get)) else {
         return hold(Reason::DurationUnknown);
     };
-    let (candidates, floor) = candidates(goals, run.checkpointing.interval, duration_s);
-    let rated: Vec<Candidate> =
-        candidates.iter().map(|&ci| Candidate::rate(ci, duration_s, &load, predictors)).collect();
+    // Driving only ever shortens the job's own interval; a redeploy sets it.
+    let own = (situation.change == ChangeCost::Driven).then_some(run.checkpointing.interval);
+    let (candidates, floor) = candidates(goals, own, duration_s);
+    let rate = |ci, load: &LoadForecast| {
+        Candidate::rate(ci, duration_s, load, predictors, goals.confidence)
+    };
+    let rated: Vec<Candidate> = candidates.iter().map(|&ci| rate(ci, &load)).collect();
     let (judged, unjudged) = judged(&rated, goals, predictors.earned);
     let unjudged = unjudged.into_iter().map(|objective| Reason::NotJudged { objective });
     if judged.is_empty() && unjudged.len() > 0 {
@@ -303,13 +340,19 @@ pub fn decide(
     // A small increase waits, unless what it would wait in is worse than small.
     let small = is_small_increase(situation.in_force, best.interval);
     let lately = situation.changed_at.is_some_and(|at| within(at, DEAD_BAND_S));
-    let wait = (small && lately && as_good.contains(&situation.in_force))
-        .then(|| rated.iter().find(|c| c.interval == situation.in_force))
-        .flatten();
-    if wait.is_some() {
-        reasons.insert(0, Reason::DeadBand { better: best.interval });
-    }
-    let chosen = wait.unwrap_or(best);
+    let present = rated.iter().find(|c| c.interval == situation.in_force);
+    let wait = if small && lately && as_good.contains(&situation.in_force) {
+        present.map(|present| (present, Reason::DeadBand { better: best.interval }))
+    } else {
+        not_repaid(situation, goals, best.interval, rate).and_then(|why| Some((present?, why)))
+    };
+    let chosen = match wait {
+        Some((present, why)) => {
+            reasons.insert(0, why);
+            present
+        }
+        None => best,
+    };
     let cannot = reasons.contains(&Reason::ShortestRecovery);
     let decision = Decision {
         at: situation.now,
@@ -327,7 +370,15 @@ pub fn decide(
             .map(|objective| advise(predictors, &candidates, duration_s, &load, objective)),
         reasons,
         load: Some(load),
-        predicted: Some(chosen.predicted),
+        predicted: Some(Prediction {
+            recovery_interval90_s: predictors.recovery.prediction_interval(
+                0.9,
+                chosen.interval.seconds(),
+                duration_s,
+                load.upper.get(),
+            ),
+            ..chosen.predicted
+        }),
     };
     match unearned {
         Some(why) => decision.only_recommended(why),

@@ -72,6 +72,19 @@ impl Objectives {
     }
 }
 
+/// What has to stay below the recovery objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// The mean worst-case recovery, by the upper 75 % credible bound of it: half of the single
+    /// recoveries at the objective are longer.
+    #[default]
+    Mean,
+    /// A single worst-case recovery, by the upper end of its 90 % prediction interval: one in twenty
+    /// is longer.
+    Single,
+}
+
 /// Everything that a decision has to respect.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Goals {
@@ -81,4 +94,6 @@ pub struct Goals {
     pub bounds: IntervalBounds,
     /// The most checkpoints that the job may take in an hour.
     pub checkpoints_per_hour: Option<u32>,
+    /// What has to stay below the recovery objective.
+    pub confidence: Confidence,
 }

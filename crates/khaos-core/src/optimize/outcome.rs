@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::JobStatus;
 use crate::observe::Minute;
 use crate::optimize::{Goals, Objective};
-use crate::units::{CheckpointInterval, EventRate, Millis, Timestamp};
+use crate::units::{CheckpointInterval, EventRate, Millis, Seconds, Timestamp};
 
 /// Minutes after a change before it is judged.
 const WATCH_MIN: usize = 3;
@@ -26,6 +26,9 @@ pub struct Outcome {
     pub generation: u64,
     /// What happened.
     pub effect: Effect,
+    /// How long the job stood still for it, s, once that has been seen; `None` where it did not.
+    #[serde(default)]
+    pub stalled: Option<Seconds>,
 }
 
 /// What happened to a change.
@@ -117,10 +120,9 @@ pub fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optimize::Objectives;
+    use crate::optimize::{Confidence, Objectives};
     use crate::profile::IntervalBounds;
     use crate::series::Reading;
-    use crate::units::Seconds;
 
     fn secs(seconds: u32) -> CheckpointInterval {
         CheckpointInterval::from_secs(seconds).unwrap()
@@ -136,6 +138,7 @@ mod tests {
             objectives,
             bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
             checkpoints_per_hour: None,
+            confidence: Confidence::Mean,
         }
     }
 

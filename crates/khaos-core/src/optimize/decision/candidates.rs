@@ -3,26 +3,28 @@
 use std::cmp::Ordering;
 
 use super::{Advice, Prediction, Predictors, Reason};
-use crate::optimize::{Goals, LoadForecast, Objective};
+use crate::optimize::{Confidence, Goals, LoadForecast, Objective};
 use crate::profile::IntervalBounds;
 use crate::units::{CheckpointInterval, Seconds};
 
 /// Credibility of the bounds on mean recovery and latency that a decision uses. Source: DESIGN,
 /// uncertainty.
-const CREDIBILITY: f64 = 0.75;
+pub(super) const CREDIBILITY: f64 = 0.75;
+/// A single recovery is shorter with this probability: the upper end of its 90 % interval.
+const SINGLE: f64 = 0.95;
 /// Among feasible intervals, latencies within this share of the lowest count as equal.
 const SAME_LATENCY: f64 = 0.01;
 /// The interval is at least so many checkpoint durations.
 const DURATIONS: f64 = 2.0;
 
 /// Every interval that may be chosen, smallest first and never none, and why smaller ones may not.
-/// None is above `own`, the job's own interval: driving can only shorten.
+/// None is above `own`, where there is one: the job's own interval, which driving can only shorten.
 pub(super) fn candidates(
     goals: &Goals,
-    own: CheckpointInterval,
+    own: Option<CheckpointInterval>,
     duration_s: f64,
 ) -> (Vec<CheckpointInterval>, Option<Reason>) {
-    let max = goals.bounds.max().min(own);
+    let max = own.map_or(goals.bounds.max(), |own| goals.bounds.max().min(own));
     let min = goals.bounds.min().min(max);
     let at_least = |seconds: f64| {
         let whole = (seconds.ceil() as u32).clamp(min.secs(), max.secs());
@@ -43,6 +45,9 @@ pub(super) fn candidates(
 pub(super) struct Candidate {
     pub(super) interval: CheckpointInterval,
     pub(super) predicted: Prediction,
+    /// What is left of the capacity beside its checkpoints, events/s, where that is more than the
+    /// expected load: otherwise nothing is ever caught up with.
+    pub(super) left_eps: Option<f64>,
     recovery_rank: RecoveryRank,
 }
 
@@ -79,14 +84,21 @@ impl Candidate {
         duration_s: f64,
         load: &LoadForecast,
         predictors: &Predictors,
+        confidence: Confidence,
     ) -> Self {
         let (ci, upper) = (interval.seconds(), load.upper.get());
         let recovery_upper_s = predictors.recovery.upper(CREDIBILITY, ci, duration_s, upper);
+        let recovery_bound_s = match confidence {
+            Confidence::Mean => recovery_upper_s,
+            Confidence::Single => {
+                predictors.recovery.prediction_upper(SINGLE, ci, duration_s, upper)
+            }
+        };
         let latency = predictors.latency.as_ref();
         let parameters = predictors.recovery.parameters();
         let probable = parameters.worst_case(ci, duration_s, upper);
         let expected = parameters.worst_case(ci, duration_s, load.expected.get());
-        let recovery_rank = match (recovery_upper_s, probable, expected) {
+        let recovery_rank = match (recovery_bound_s, probable, expected) {
             (Some(bound), ..) => RecoveryRank::Bounded(bound),
             (None, Some(probable), _) => RecoveryRank::Probable(probable),
             (None, None, Some(expected)) => RecoveryRank::Expected(expected),
@@ -94,10 +106,13 @@ impl Candidate {
                 RecoveryRank::Overloaded(upper - parameters.capacity_beside_checkpoints(ci))
             }
         };
+        let left = parameters.capacity_beside_checkpoints(ci);
         Self {
             interval,
+            left_eps: Some(left).filter(|left| *left > load.expected.get()),
             predicted: Prediction {
                 recovery_upper_s,
+                recovery_interval90_s: None,
                 latency_ms: latency.map(|l| l.expected(ci, load.upper)),
                 latency_upper_ms: latency.map(|l| l.upper(CREDIBILITY, ci, load.upper)),
                 visibility_s: ci + duration_s,
@@ -106,12 +121,22 @@ impl Candidate {
         }
     }
 
+    /// What the recovery objective is held against, s; `None` where there is no bound.
+    fn recovery_bound_s(&self) -> Option<f64> {
+        match self.recovery_rank {
+            RecoveryRank::Bounded(bound) => Some(bound),
+            RecoveryRank::Probable(_) | RecoveryRank::Expected(_) | RecoveryRank::Overloaded(_) => {
+                None
+            }
+        }
+    }
+
     /// Whether the objective is known to be kept.
-    fn keeps(&self, objective: Objective, goals: &Goals) -> bool {
+    pub(super) fn keeps(&self, objective: Objective, goals: &Goals) -> bool {
         let Goals { objectives, .. } = goals;
         match objective {
             Objective::Recovery => objectives.recovery.is_none_or(|bound| {
-                self.predicted.recovery_upper_s.is_some_and(|upper| upper <= bound.get())
+                self.recovery_bound_s().is_some_and(|upper| upper <= bound.get())
             }),
             Objective::Visibility => {
                 objectives.visibility.is_none_or(|bound| self.predicted.visibility_s <= bound.get())

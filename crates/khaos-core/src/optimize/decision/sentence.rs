@@ -81,6 +81,12 @@ impl std::fmt::Display for Reason {
             Self::ShortestRecovery => {
                 write!(f, "no interval keeps the recovery objective, this one recovers fastest")
             }
+            Self::NotRepaid { better, cost_s, gain_s } => write!(
+                f,
+                "a redeploy to {better} would cost {cost_s:.0} s and gain {gain:.0} s within half an \
+                 hour",
+                gain = gain_s.max(0.0)
+            ),
             Self::DeadBand { better } => write!(f, "{better} would be too small a step"),
             Self::CheckpointsSlow { floor } => {
                 write!(f, "checkpoints take too long for less than {floor}")

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::job::{CheckpointSettings, EngineJobId, JobKey, JobShape};
-use crate::optimize::{Learnt, Objectives, fit_models};
+use crate::optimize::{Confidence, Learnt, Objectives, fit_models};
 use crate::profile::{IntervalBounds, Recovery, Trial};
 use crate::series::Reading;
 use crate::units::{EventRate, Millis};
@@ -57,6 +57,8 @@ struct Case {
     per_hour: Option<u32>,
     unchanged_s: i64,
     another_shape: bool,
+    change: ChangeCost,
+    confidence: Confidence,
 }
 
 const USUAL: Case = Case {
@@ -71,6 +73,8 @@ const USUAL: Case = Case {
     per_hour: None,
     unchanged_s: 300,
     another_shape: false,
+    change: ChangeCost::Driven,
+    confidence: Confidence::Mean,
 };
 
 fn decided(case: &Case) -> Decision {
@@ -108,6 +112,7 @@ fn decided_by(case: &Case, predictors: Option<&Predictors>) -> Decision {
         objectives,
         bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
         checkpoints_per_hour: case.per_hour,
+        confidence: case.confidence,
     };
     let situation = Situation {
         now: Timestamp(60 * 60_000 + 10_000),
@@ -117,6 +122,7 @@ fn decided_by(case: &Case, predictors: Option<&Predictors>) -> Decision {
         changed_at: Some(Timestamp(60 * 60_000 - case.unchanged_s * 1_000)),
         rolled_back_at: None,
         another_shape: case.another_shape,
+        change: case.change,
     };
     decide(&situation, &goals, predictors)
 }
@@ -214,6 +220,7 @@ fn unasked_in_the_dark_or_after_a_rollback_it_holds() {
         },
         bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
         checkpoints_per_hour: None,
+        confidence: Confidence::Mean,
     };
     let at = |rolled_back_at| Situation {
         now: Timestamp(900_000),
@@ -223,6 +230,7 @@ fn unasked_in_the_dark_or_after_a_rollback_it_holds() {
         changed_at: rolled_back_at,
         rolled_back_at,
         another_shape: false,
+        change: ChangeCost::Driven,
     };
     assert_eq!(decide(&at(None), &goals, None).reasons, [Reason::LoadUnknown]);
     let unasked = Situation { run: None, ..at(None) };
@@ -291,6 +299,7 @@ fn without_trials_what_is_missing_holds_all_the_more() {
         ),
         bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
         checkpoints_per_hour: None,
+        confidence: Confidence::Mean,
     };
     let after = |known: usize, checkpoints: bool| {
         let mut minutes = [soon.clone(), soon.clone()].concat();
@@ -309,6 +318,7 @@ fn without_trials_what_is_missing_holds_all_the_more() {
             changed_at: None,
             rolled_back_at: None,
             another_shape: false,
+            change: ChangeCost::Driven,
         };
         decide(&situation, &goals, None)
     };
@@ -388,4 +398,38 @@ fn a_decision_survives_json() {
     let decision = decided(&USUAL);
     let json = serde_json::to_string(&decision).unwrap();
     assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), decision);
+}
+
+#[test]
+fn a_redeploy_has_to_repay_itself() {
+    let redeployed = |s: f64| ChangeCost::Redeployed { stall: Seconds::new(s).ok() };
+    // At 60 s the objective is broken all the time: half an hour is more than any stall here.
+    let broken = decided(&Case { change: redeployed(20.0), ..USUAL });
+    assert_eq!(broken.verdict, Verdict::Change, "{}", broken.sentence());
+    // At 25 s instead of 60 s all is kept, and a larger interval would save latency alone: by the
+    // models (185 − 182)/185 ms or so, 30 s of half an hour at the very most.
+    let kept = Case { in_force: 25, recovery: 600.0, ..USUAL };
+    assert_eq!(decided(&kept).interval, secs(60), "driven, it costs nothing");
+    let waits = decided(&Case { change: redeployed(60.0), ..kept });
+    assert_eq!((waits.verdict, waits.interval), (Verdict::Keep, secs(25)));
+    let Some(Reason::NotRepaid { better, cost_s, gain_s }) = waits.reasons.first() else {
+        panic!("{}", waits.sentence())
+    };
+    assert_eq!(*better, secs(60));
+    // 60 s of stall are caught up with at left/(left − λ) = 9,833/5,833.
+    assert!((cost_s / (60.0 * 9_833.0 / 5_833.0) - 1.0).abs() < 0.02, "{cost_s}");
+    assert!((0.0..100.0).contains(gain_s), "{gain_s}");
+    // A redeploy sets the interval: the engine's own, 60 s, is no bound.
+    assert!(waits.sentence().contains("would cost 101 s"), "{}", waits.sentence());
+}
+
+#[test]
+fn single_recoveries_ask_for_a_smaller_interval_than_their_mean() {
+    let case = Case { recovery: 90.0, ..USUAL };
+    let single = decided(&Case { confidence: Confidence::Single, ..case });
+    let mean = decided(&case);
+    assert!(single.interval < mean.interval, "{} {}", single.interval, mean.interval);
+    let within = |d: &Decision| d.predicted.unwrap().recovery_interval90_s.unwrap();
+    assert!(within(&single).1 <= 90.5, "{:?}", within(&single));
+    assert!(within(&mean).0 < 90.0 && within(&mean).1 > 90.0, "{:?}", within(&mean));
 }
