@@ -50,9 +50,9 @@ pub async fn failures(observe: &Observe, job: &JobKey, drives: bool) -> Result<(
         let over = if present {
             aftermath(observe, job, &run, drives).await?
         } else if run.engine_id == failure.engine_id {
-            interrupted("another failure came before its end was seen")
+            Some(interrupted("another failure came before its end was seen"))
         } else {
-            interrupted("the job was deployed anew before its end was seen")
+            Some(interrupted("the job was deployed anew before its end was seen"))
         };
         if let Some((moment, measured)) = over {
             record(observe, job, failure, moment, measured).await?;
@@ -70,11 +70,12 @@ fn before_anybody_looked(run: &JobRun, lately: Span) -> Option<Noticed> {
     Some(Noticed { engine_id, attempt, shape, at })
 }
 
-type Over = Option<(Option<Moment>, Measured)>;
+/// When a failure struck, where that is known, and what it showed.
+type Over = (Option<Moment>, Measured);
 
 /// Nothing more will be seen of it.
 fn interrupted(why: &str) -> Over {
-    Some((None, Measured::Nothing(why.to_owned())))
+    (None, Measured::Nothing(why.to_owned()))
 }
 
 /// What the failure showed that made the present attempt of `run`; `None` while it is not over.
@@ -83,7 +84,7 @@ async fn aftermath(
     job: &JobKey,
     run: &JobRun,
     drives: bool,
-) -> Result<Over, ReconcileError> {
+) -> Result<Option<Over>, ReconcileError> {
     let Some(back_at) = run.running_since else { return Ok(None) };
     let now = observe.clock.now();
     let span = Span { from: back_at.plus_secs(-BEFORE_S), to: now.plus_millis(1) };
@@ -93,7 +94,7 @@ async fn aftermath(
     };
     let (readings, history) = match answers.await {
         Err(error) if now.secs_since(back_at) >= DEADLINE_S => {
-            return Ok(interrupted(&error.to_string()));
+            return Ok(Some(interrupted(&error.to_string())));
         }
         answers => answers?,
     };

@@ -65,7 +65,7 @@ pub enum Mode {
     /// It decides and explains, and never acts.
     #[default]
     Recommend,
-    /// It acts on decisions that rest on trials.
+    /// It acts on decisions that rest on trials, or on failures that came out as predicted.
     Auto,
 }
 

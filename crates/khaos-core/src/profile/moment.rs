@@ -49,15 +49,12 @@ pub fn struck(
     let samples = readings.throughput.samples();
     let before: Vec<f64> = gaps_s(samples, |sample| sample.at <= back_at);
     let pace_s = median(&before).filter(|pace| *pace > 0.0)?;
-    let (from, to) = match down_s(samples, &readings.arrival(), back_at, pace_s) {
-        Some(down_s) => {
-            let at = back_at.plus_secs(-down_s);
-            (at.plus_secs(-pace_s / 2.0), at.plus_secs(pace_s / 2.0))
-        }
-        None => {
-            let last = last_before_silence(samples, back_at, pace_s)?;
-            (last, last.plus_secs(pace_s))
-        }
+    let (from, to) = if let Some(down_s) = down_s(samples, &readings.arrival(), back_at, pace_s) {
+        let at = back_at.plus_secs(-down_s);
+        (at.plus_secs(-pace_s / 2.0), at.plus_secs(pace_s / 2.0))
+    } else {
+        let last = last_before_silence(samples, back_at, pace_s)?;
+        (last, last.plus_secs(pace_s))
     };
     let from = restored.map_or(from, |checkpoint| from.max(checkpoint.completed_at));
     let width_s = to.min(back_at).secs_since(from);
