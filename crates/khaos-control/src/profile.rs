@@ -88,7 +88,7 @@ impl std::fmt::Debug for Profile {
 
 impl Profile {
     /// Runs the campaign that follows from the latest observation, as far as it has not run yet.
-    /// Without an observation there is nothing to do.
+    /// Without an observation there is nothing to do but to sweep.
     pub async fn reconcile(&self, job: &JobKey) -> Result<(), ReconcileError> {
         self.clones.sweep(job).await?;
         let Some(observed) = self.store.latest(job, Kind::Observation).await? else {
@@ -96,10 +96,20 @@ impl Profile {
         };
         observed.verify()?;
         let Some(observation) = observed.observation() else { return Ok(()) };
+        self.run(job, observed.id(), design(observation, self.bounds)).await
+    }
 
-        let mut plan = design(observation, self.bounds);
+    /// Runs the campaign of `plan`, which follows from the record `parent`, as far as it has not run
+    /// yet and the budget allows.
+    pub async fn run(
+        &self,
+        job: &JobKey,
+        parent: &RecordId,
+        mut plan: Design,
+    ) -> Result<(), ReconcileError> {
+        self.clones.sweep(job).await?;
         plan.trials.truncate(self.affordable()?);
-        let designed = self.append(job, observed.id(), Fact::Design(plan.clone())).await?;
+        let designed = self.append(job, parent, Fact::Design(plan.clone())).await?;
         let done = self.done(designed.id()).await?;
         let missing = (0_u32..)
             .zip(&plan.trials)

@@ -8,6 +8,6 @@ pub mod levels;
 pub mod minute;
 pub mod steady;
 
-pub use levels::{LoadLevel, NotEnough, Observation, StretchShape, observe};
+pub use levels::{LoadLevel, NotEnough, Observation, StretchShape, observe, observe_levels};
 pub use minute::Minute;
 pub use steady::{Baseline, NotSteady, steady};

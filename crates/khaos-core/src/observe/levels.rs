@@ -94,6 +94,15 @@ pub enum NotEnough {
 /// Only steady minutes count for the levels: the load is known while a job is down or catches up,
 /// but what is replayed should be what it normally sees.
 pub fn observe(minutes: &[&Minute], shape: StretchShape) -> Result<Observation, NotEnough> {
+    observe_levels(minutes, shape, LEVELS)
+}
+
+/// As [`observe`], with `count ≥ 2` equally spaced load levels instead of the usual.
+pub fn observe_levels(
+    minutes: &[&Minute],
+    shape: StretchShape,
+    count: usize,
+) -> Result<Observation, NotEnough> {
     let all = minutes.len() as u32;
     let need_s = shape.lead_s + shape.hold_s;
     let have_s = f64::from(all) * Minute::SECS;
@@ -118,8 +127,8 @@ pub fn observe(minutes: &[&Minute], shape: StretchShape) -> Result<Observation, 
     let by_rate: Vec<f64> = rates.iter().map(|&(_, rate)| rate).collect();
     let of = |q| quantile(&by_rate, q).expect("half of the minutes are steady");
     let (lowest, highest) = (of(0.0), of(1.0));
-    let levels = (0..LEVELS)
-        .map(|i| lowest + (highest - lowest) * i as f64 / (LEVELS - 1) as f64)
+    let levels = (0..count)
+        .map(|i| lowest + (highest - lowest) * i as f64 / (count - 1) as f64)
         .map(|rate| flattest_stretch(&rates, span, shape, rate))
         .collect();
     let durations: Vec<f64> =
@@ -229,6 +238,8 @@ mod tests {
             assert!((levels[level] - expected).abs() < 1e-9, "{levels:?}");
         }
         assert!(observation.levels.iter().all(|l| l.stretch.to <= observation.span.to));
+        let three = observe_levels(&minutes.iter().collect::<Vec<_>>(), SHAPE, 3).unwrap().levels;
+        assert_eq!(three, [0, 2, 4].map(|i| observation.levels[i]));
     }
 
     #[test]
