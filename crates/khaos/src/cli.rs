@@ -68,11 +68,13 @@ struct SimulateArgs {
     /// The day's workload: CSV with second,events_per_second, one row a minute.
     #[arg(long)]
     workload: PathBuf,
-    /// What khaos recorded and profiled before second 0, in the same format; the day's own workload
-    /// when not given.
+    /// What khaos and paper recorded and profiled before second 0, in the same format; the day's own
+    /// workload when not given.
     #[arg(long)]
     recording: Option<PathBuf>,
-    /// Policies, separated by commas: khaos, oracle, static:30s.
+    /// Policies, separated by commas: static:30s (an interval that somebody guessed), young-daly (the
+    /// first-order optimum, all day), paper (the published method: sixty trials, two planes, a restart
+    /// per change), khaos, oracle (knows the future).
     #[arg(long, value_delimiter = ',', default_value = "static:30s,khaos,oracle")]
     policies: Vec<Policy>,
     /// Recovery objective.
@@ -155,13 +157,16 @@ impl SimulateArgs {
         }
         let replayed = stretch(bounds.max());
         let needed_s = replayed.lead_s + replayed.hold_s;
-        if self.policies.contains(&Policy::Khaos) && recording.secs() < needed_s {
+        let profiles = |policy: &&Policy| matches!(policy, Policy::Khaos | Policy::Paper);
+        if let Some(policy) = self.policies.iter().find(profiles)
+            && recording.secs() < needed_s
+        {
             let from = self.recording.as_deref().unwrap_or(&self.workload).display();
             let minutes = recording.secs() / 60.0;
             let needed = (needed_s / 60.0).ceil();
             return Err(BadInput(format!(
-                "{from}: khaos cannot profile from {minutes} minutes, it replays up to {needed}: \
-                 give a longer --recording, or leave khaos out of --policies"
+                "{from}: {policy} cannot profile from {minutes} minutes, it replays up to {needed}: \
+                 give a longer --recording, or leave {policy} out of --policies"
             )));
         }
         Ok(Simulation {

@@ -1,9 +1,10 @@
 //! `khaos simulate`: the same day under each policy.
 //!
-//! world + workload → a day per [`Policy`] on the twin ([`day`]; khaos profiles before second 0,
-//! [`rehearsal`]) → [`crate::score`] → [`PolicyResult`].
+//! world + workload → a day per [`Policy`] on the twin ([`day`]; khaos and [`paper`] profile before
+//! second 0, [`rehearsal`]) → [`crate::score`] → [`PolicyResult`].
 
 pub mod day;
+pub mod paper;
 pub mod policy;
 pub mod rehearsal;
 pub mod watched;
@@ -14,13 +15,14 @@ use khaos_core::optimize::{Goals, Objectives};
 use khaos_core::profile::IntervalBounds;
 use khaos_core::record::Record;
 use khaos_core::stats::{Ar1, Seed};
-use khaos_core::units::{Millis, Seconds};
+use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use khaos_twin::{Workload, World};
 use serde::Serialize;
 
 use self::day::{Day, Recovered, live};
 pub use self::policy::Policy;
-use self::rehearsal::{Rehearsal, rehearse};
+use self::policy::young_daly;
+use self::rehearsal::{Rehearsal, rehearse, rehearse_paper};
 use self::watched::{OnRecord, unwatched};
 use crate::progress::progress;
 use crate::score::{InForce, Objective, score};
@@ -76,7 +78,7 @@ pub struct PolicyResult {
     /// Trials run before second 0.
     pub trials: usize,
     /// Exposure if the policy's driver were dead all day and the fallback in force; `null` for
-    /// policies that need no driver.
+    /// policies whose intervals are the engine's own.
     pub exposure_if_dead: Option<f64>,
 }
 
@@ -108,31 +110,42 @@ impl Simulation {
         }
     }
 
-    /// Lives the day under each of `policies`; khaos profiles before. Progress goes to standard
-    /// error.
+    /// The interval of [`Policy::YoungDaly`].
+    pub fn young_daly(&self) -> CheckpointInterval {
+        let (cost_s, run_s) = (self.world.checkpoint_cost_s, self.workload.secs());
+        young_daly(cost_s, run_s, self.failures.len(), self.bounds)
+    }
+
+    /// Lives the day under each of `policies`; khaos and paper profile before. Progress goes to
+    /// standard error.
     pub fn compare(&self, policies: &[Policy]) -> anyhow::Result<Comparison> {
         let bar = progress(policies.len() as u64 + 1, "policies");
-        let learnt = if policies.contains(&Policy::Khaos) {
-            self.rehearse(unwatched())?.learnt()
-        } else {
-            Vec::new()
-        };
         let mut results = Vec::with_capacity(policies.len());
         for &policy in policies {
             bar.inc(1);
             bar.set_message(policy.to_string());
+            let learnt = match policy {
+                Policy::Khaos => self.rehearse(unwatched())?.learnt(),
+                Policy::Paper => self.rehearse_paper()?.learnt(),
+                Policy::Static(_) | Policy::YoungDaly | Policy::Oracle => Vec::new(),
+            };
             results.push(self.live(policy, &learnt, unwatched())?.result);
         }
         bar.finish_and_clear();
         Ok(Comparison { policies: results, virtual_s: self.workload.secs() })
     }
 
-    /// Observes and profiles on the recording, before second 0.
+    /// Observes and profiles on the recording, before second 0, as khaos does.
     pub fn rehearse(&self, on_record: OnRecord) -> anyhow::Result<Rehearsal> {
         rehearse(self, on_record)
     }
 
-    /// Lives the day under `policy`; khaos needs what it learnt before.
+    /// Observes and profiles on the recording, before second 0, as the published method does.
+    pub fn rehearse_paper(&self) -> anyhow::Result<Rehearsal> {
+        rehearse_paper(self)
+    }
+
+    /// Lives the day under `policy`; khaos and paper need what they learnt before.
     pub fn live(
         &self,
         policy: Policy,
@@ -174,11 +187,8 @@ impl Simulation {
             interval_changes: day.intervals.len() - 1,
             checkpoints: day.checkpoints,
             downtime_s: day.stalled_s,
-            trials: match policy {
-                Policy::Khaos => learnt.iter().filter(|r| r.trial().is_some()).count(),
-                Policy::Static(_) | Policy::Oracle => 0,
-            },
-            exposure_if_dead: (!matches!(policy, Policy::Static(_)))
+            trials: learnt.iter().filter(|r| r.trial().is_some()).count(),
+            exposure_if_dead: matches!(policy, Policy::Khaos | Policy::Oracle)
                 .then(|| rate(&[fallback]).exposure),
         }
     }

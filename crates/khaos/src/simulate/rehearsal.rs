@@ -9,19 +9,20 @@ use khaos_control::optimize::Optimize;
 use khaos_control::ports::Clones;
 use khaos_control::profile::{CloneBudget, Profile, stretch};
 use khaos_core::job::{CheckpointSettings, JobKey};
+use khaos_core::observe::{Minute, observe_levels};
 use khaos_core::record::{Kind, Record};
 use khaos_core::stats::Seed;
 use khaos_core::units::{Span, Timestamp};
 use khaos_twin::{MemoryStore, Twin, TwinConfig};
 
-use super::Simulation;
 use super::day::{ANCHOR, in_virtual_time};
-use super::watched::{OnRecord, Watched};
+use super::watched::{OnRecord, Watched, unwatched};
+use super::{Simulation, paper};
 
 /// Clones that the twin's cluster bears at once.
 const AT_ONCE: u32 = 3;
 /// Trials that a design has at most.
-const TRIALS: f64 = 6.0;
+const TRIALS: usize = 6;
 
 /// What is known before second 0.
 #[derive(Debug)]
@@ -40,61 +41,99 @@ impl Rehearsal {
     }
 }
 
+/// Khaos's: its six trials and its models.
 pub(super) fn rehearse(simulation: &Simulation, on_record: OnRecord) -> anyhow::Result<Rehearsal> {
     in_virtual_time(async {
-        let length_s = simulation.recording.secs();
-        // The recording ends at the midnight before second 0's day.
-        let clock = Clock::anchored(ANCHOR.plus_secs(-86_400.0 - length_s).minute());
-        let job = JobKey(simulation.world.name.clone());
-        let twin = Twin::start(
-            TwinConfig {
-                job: job.clone(),
-                world: simulation.world.clone(),
-                workload: simulation.recording.clone(),
-                settings: CheckpointSettings::full(simulation.bounds.max()),
-                failures: Vec::new(),
-                outages: Vec::new(),
-                seed: Seed(simulation.seed).child("rehearsal"),
-                noise: simulation.noise,
-            },
-            clock,
-        );
-        let memory = Arc::new(MemoryStore::default());
-        let store = Arc::new(Watched::new(Arc::clone(&memory), on_record));
-        let observe = Observe {
-            clock,
-            jobs: twin.clone(),
-            metrics: twin.clone(),
-            checkpoints: twin.clone(),
-            store: store.clone(),
-        };
-        let replayed = stretch(simulation.bounds.max());
-        let clone_minutes = TRIALS * (replayed.lead_s + replayed.hold_s) / 60.0;
-        let profile = Profile {
-            clock,
-            jobs: twin.clone(),
-            metrics: twin.clone(),
-            checkpoints: twin.clone(),
-            clones: Clones::new(twin.clone()),
-            log: twin.clone(),
-            injector: twin.clone(),
-            store: store.clone(),
-            bounds: simulation.bounds,
-            budget: CloneBudget { at_once: AT_ONCE, clone_minutes },
-        };
-        let optimize = Optimize::new(clock, twin.clone(), store, simulation.goals());
-
-        let recorded = Span { from: twin.started_at(), to: twin.started_at().plus_secs(length_s) };
-        let mut tick = twin.started_at().plus_millis(60_000 + GRACE_MS);
-        let last: Timestamp = recorded.to.plus_millis(GRACE_MS);
-        while tick <= last {
-            clock.sleep_until(tick).await;
-            observe.minutes(&job).await?;
-            tick = tick.plus_millis(60_000);
-        }
-        observe.conclude(&job, recorded, replayed).await.context("observing the recording")?;
-        profile.reconcile(&job).await.context("profiling")?;
-        optimize.fit(&job).await.context("fitting models")?;
-        Ok(Rehearsal { records: memory.all() })
+        let observed = observe(simulation, TRIALS, on_record).await?;
+        observed.profile.reconcile(&observed.job).await.context("profiling")?;
+        observed.optimize.fit(&observed.job).await.context("fitting models")?;
+        Ok(Rehearsal { records: observed.memory.all() })
     })
+}
+
+/// The published method's: every interval at every load, through the same machinery.
+pub(super) fn rehearse_paper(simulation: &Simulation) -> anyhow::Result<Rehearsal> {
+    in_virtual_time(async {
+        let trials = paper::INTERVALS * paper::LOADS;
+        let observed = observe(simulation, trials, unwatched()).await?;
+        let records = observed.memory.all();
+        let minutes: Vec<&Minute> = records.iter().filter_map(|record| record.minute()).collect();
+        let shape = stretch(simulation.bounds.max());
+        let levels = observe_levels(&minutes, shape, paper::LOADS)?.levels;
+        let plan = paper::design(&levels, simulation.bounds);
+        let profiled = observed.profile.run(&observed.job, observed.observation.id(), plan).await;
+        profiled.context("profiling for paper")?;
+        Ok(Rehearsal { records: observed.memory.all() })
+    })
+}
+
+/// A recording that was observed, and what goes on from there.
+struct Observed {
+    job: JobKey,
+    memory: Arc<MemoryStore>,
+    observation: Arc<Record>,
+    profile: Profile,
+    optimize: Optimize,
+}
+
+/// Lives through the recording, observes it, and allows so many `trials` of it.
+async fn observe(
+    simulation: &Simulation,
+    trials: usize,
+    on_record: OnRecord,
+) -> anyhow::Result<Observed> {
+    let length_s = simulation.recording.secs();
+    // The recording ends at the midnight before second 0's day.
+    let clock = Clock::anchored(ANCHOR.plus_secs(-86_400.0 - length_s).minute());
+    let job = JobKey(simulation.world.name.clone());
+    let twin = Twin::start(
+        TwinConfig {
+            job: job.clone(),
+            world: simulation.world.clone(),
+            workload: simulation.recording.clone(),
+            settings: CheckpointSettings::full(simulation.bounds.max()),
+            failures: Vec::new(),
+            outages: Vec::new(),
+            seed: Seed(simulation.seed).child("rehearsal"),
+            noise: simulation.noise,
+        },
+        clock,
+    );
+    let memory = Arc::new(MemoryStore::default());
+    let store = Arc::new(Watched::new(Arc::clone(&memory), on_record));
+    let observe = Observe {
+        clock,
+        jobs: twin.clone(),
+        metrics: twin.clone(),
+        checkpoints: twin.clone(),
+        store: store.clone(),
+    };
+    let replayed = stretch(simulation.bounds.max());
+    // Half a trial more than wanted: no rounding may cost one.
+    let clone_minutes = (trials as f64 + 0.5) * (replayed.lead_s + replayed.hold_s) / 60.0;
+    let profile = Profile {
+        clock,
+        jobs: twin.clone(),
+        metrics: twin.clone(),
+        checkpoints: twin.clone(),
+        clones: Clones::new(twin.clone()),
+        log: twin.clone(),
+        injector: twin.clone(),
+        store: store.clone(),
+        bounds: simulation.bounds,
+        budget: CloneBudget { at_once: AT_ONCE, clone_minutes },
+    };
+    let optimize = Optimize::new(clock, twin.clone(), store, simulation.goals());
+
+    let recorded = Span { from: twin.started_at(), to: twin.started_at().plus_secs(length_s) };
+    let mut tick = twin.started_at().plus_millis(60_000 + GRACE_MS);
+    let last: Timestamp = recorded.to.plus_millis(GRACE_MS);
+    while tick <= last {
+        clock.sleep_until(tick).await;
+        observe.minutes(&job).await?;
+        tick = tick.plus_millis(60_000);
+    }
+    let concluded = observe.conclude(&job, recorded, replayed).await;
+    let observation = concluded.context("observing the recording")?;
+    Ok(Observed { job, memory, observation, profile, optimize })
 }
