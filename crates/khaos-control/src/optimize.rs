@@ -28,7 +28,7 @@ const LOOK_BACK_UNEARNED_S: f64 = 86_400.0;
 /// For how long it is remembered what a redeploy cost, s: a week.
 const REMEMBERED_S: f64 = 7.0 * 86_400.0;
 /// Since the first record.
-const EVER: Span = Span { from: Timestamp(i64::MIN), to: Timestamp(i64::MAX) };
+pub(crate) const EVER: Span = Span { from: Timestamp(i64::MIN), to: Timestamp(i64::MAX) };
 
 /// Models made ready to predict, and which.
 #[derive(Clone)]
@@ -100,8 +100,8 @@ impl Optimize {
         Ok(())
     }
 
-    /// The trials of the latest design for `shape` of which all are there, in its order; none where
-    /// it was made before `drifted_at`.
+    /// The trials of the latest campaign for `shape`: of the latest designs of which all are there,
+    /// back to the one that the others add to; none where they were made before `drifted_at`.
     async fn trials(
         &self,
         job: &JobKey,
@@ -109,6 +109,7 @@ impl Optimize {
         drifted_at: Option<Timestamp>,
     ) -> Result<Vec<Arc<Record>>, ReconcileError> {
         let since = Span { from: drifted_at.unwrap_or(EVER.from), ..EVER };
+        let mut campaign: Vec<Arc<Record>> = Vec::new();
         for designed in self.store.range(job, Kind::Design, since).await?.iter().rev() {
             let Some(design) = designed.design() else { continue };
             if design.shape.as_ref().is_some_and(|of| of != shape) {
@@ -118,9 +119,13 @@ impl Optimize {
             let Some(trials) = complete(design, &children) else { continue };
             let ids: Vec<&RecordId> = trials.into_iter().map(|(id, _)| id).collect();
             let record = |id| children.iter().find(|record| record.id() == id).cloned();
-            return Ok(ids.into_iter().filter_map(record).collect());
+            let trials: Vec<Arc<Record>> = ids.into_iter().filter_map(record).collect();
+            campaign.splice(0..0, trials);
+            if !design.further {
+                break;
+            }
         }
-        Ok(Vec::new())
+        Ok(campaign)
     }
 
     /// Decides, once for every minute that was observed.

@@ -1,8 +1,8 @@
 //! Profile: run the trials of a design on clones.
 //!
-//! `Observation` → `Design` → `Trial`*. The reconciler sweeps what an earlier life left, runs the
-//! trials that have no record yet, as many at once as the budget allows, and appends each result as
-//! it arrives. Interrupted anywhere, it goes on from there and ends with the same records.
+//! `Observation` → `Design` → `Trial`*, and `Models` → `Design` → `Trial` for as long as another is worth
+//! it. The reconciler sweeps what an earlier life left, runs the trials that have no record yet, as many
+//! at once as the budget allows, and appends each result as it arrives. Interrupted anywhere, it goes on from there and ends with the same records.
 
 mod experiment;
 
@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use khaos_core::job::JobKey;
-use khaos_core::observe::StretchShape;
-use khaos_core::profile::{Design, IntervalBounds, PlannedTrial, Trial, design};
+use khaos_core::observe::{Observation, StretchShape};
+use khaos_core::profile::{Design, IntervalBounds, PlannedTrial, Trial, design, further};
 use khaos_core::record::{Fact, Kind, Record, RecordId};
-use khaos_core::units::CheckpointInterval;
+use khaos_core::units::{CheckpointInterval, Seconds};
 use thiserror::Error;
 
 use crate::ReconcileError;
 use crate::clock::Clock;
+use crate::optimize::EVER;
 use crate::ports::{Checkpoints, Clones, FaultInjector, Jobs, Metrics, Store, WorkloadLog};
 
 /// From the start of a replay to the failure, beside one interval: enough for a clone to start and
@@ -76,6 +77,8 @@ pub struct Profile {
     pub store: Arc<dyn Store>,
     /// The intervals that the job may be given.
     pub bounds: IntervalBounds,
+    /// The recovery objective: where it decides, further trials teach most.
+    pub objective: Option<Seconds>,
     /// What the campaign may cost.
     pub budget: CloneBudget,
 }
@@ -96,7 +99,45 @@ impl Profile {
         };
         observed.verify()?;
         let Some(observation) = observed.observation() else { return Ok(()) };
-        self.run(job, observed.id(), design(observation, self.bounds)).await
+        self.run(job, observed.id(), design(observation, self.bounds)).await?;
+        match self.further(job, observation).await? {
+            Some((models, plan)) => self.run(job, models.id(), plan).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The trial that the models ask for after those that they rest on, if there is one that is worth
+    /// it and the budget allows another. While a trial has not been learnt from, there is none.
+    async fn further(
+        &self,
+        job: &JobKey,
+        observation: &Observation,
+    ) -> Result<Option<(Arc<Record>, Design)>, ReconcileError> {
+        let Some(record) = self.store.latest(job, Kind::Models).await? else { return Ok(None) };
+        let Some(models) = record.models() else { return Ok(None) };
+        let designs = self.store.range(job, Kind::Design, EVER).await?;
+        let mut run = 0;
+        for designed in designs.iter().rev() {
+            for trial in self.store.children(designed.id()).await?.iter() {
+                if trial.trial().is_some() && !record.parents().contains(trial.id()) {
+                    return Ok(None);
+                }
+                run += usize::from(trial.trial().is_some());
+            }
+            if designed.design().is_some_and(|design| !design.further) {
+                break;
+            }
+        }
+        if run >= self.affordable()? {
+            return Ok(None);
+        }
+        let planned = further(&models.recovery, observation, self.bounds, self.objective);
+        let design = |planned| Design {
+            trials: vec![planned],
+            shape: observation.shape.clone(),
+            further: true,
+        };
+        Ok(planned.map(|planned| (record, design(planned))))
     }
 
     /// Runs the campaign of `plan`, which follows from the record `parent`, as far as it has not run

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use khaos_control::clock::Clock;
 use khaos_control::core::job::{CheckpointSettings, JobKey};
+use khaos_control::core::optimize::Place;
 use khaos_control::core::profile::IntervalBounds;
 use khaos_control::core::record::{Kind, Record, RecordId};
 use khaos_control::core::stats::Seed;
@@ -88,12 +89,16 @@ struct Cluster {
 impl Cluster {
     /// A job that has been observed for an hour and a half.
     async fn observed() -> Self {
+        Self::observed_in(WORLD).await
+    }
+
+    async fn observed_in(world: &str) -> Self {
         let clock = Clock::anchored(Timestamp(1_000_000_020_000));
         let job = JobKey("campaign".into());
         let workload = (0..90).map(|i| 1_200.0 + 900.0 * (f64::from(i) / 14.0).sin()).collect();
         let config = TwinConfig {
             job: job.clone(),
-            world: World::parse(WORLD).unwrap(),
+            world: World::parse(world).unwrap(),
             workload: Workload::new(workload).unwrap(),
             settings: CheckpointSettings::full(CheckpointInterval::from_secs(60).unwrap()),
             failures: vec![],
@@ -150,6 +155,7 @@ impl Cluster {
             injector: self.twin.clone(),
             store: store.clone(),
             bounds,
+            objective: None,
             budget,
         };
         profile.reconcile(&self.job).await?;
@@ -260,4 +266,52 @@ async fn a_finished_campaign_deploys_nothing_more() {
     assert_eq!(launched, 6);
     cluster.life(cluster.memory.clone()).await.unwrap();
     assert_eq!(cluster.twin.launched(), launched);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_more_is_affordable_trials_go_on_until_they_teach_too_little() {
+    let generous = CloneBudget { at_once: 2, clone_minutes: 40.0 * 50.0 };
+    // Restarts that vary by 60 %: six of them do not make the mean sure.
+    let cluster = Cluster::observed_in(&WORLD.replace("sigma = 0.2", "sigma = 0.6")).await;
+    // Each life fits models to what there is and runs what they ask for; one is killed in the middle.
+    let mut launched = Vec::new();
+    loop {
+        let until = cluster.clock.now().plus_secs(700.0);
+        if launched.len() == 2 {
+            tokio::select! {
+                biased;
+                () = cluster.clock.sleep_until(until) => {}
+                ended = cluster.life_on(cluster.memory.clone(), generous) => ended.unwrap(),
+            }
+        }
+        cluster.life_on(cluster.memory.clone(), generous).await.unwrap();
+        cluster.assert_clean().await;
+        launched.push(cluster.twin.launched());
+        assert!(launched.len() < 40, "it does not end: {launched:?}");
+        if launched
+            .iter()
+            .rev()
+            .take(2)
+            .all(|n| launched.len() > 1 && *n == cluster.twin.launched())
+        {
+            break;
+        }
+    }
+    let all = cluster.memory.all();
+    let trials = all.iter().filter(|record| record.trial().is_some()).count();
+    let designs: Vec<_> = all.iter().filter_map(|record| record.design()).collect();
+    assert!(trials > 6, "more than six are worth it: {launched:?}");
+    assert_eq!(designs.iter().map(|design| design.trials.len()).sum::<usize>(), trials);
+    assert!(!designs[0].further && designs[1..].iter().all(|design| design.further));
+    let doubts: Vec<f64> = all
+        .iter()
+        .filter_map(|record| record.models())
+        .map(|models| {
+            let at = |load| Place { interval_s: 17.0, duration_s: 1.5, load };
+            models.recovery.doubt(&[at(600.0), at(1_200.0), at(2_000.0)])
+        })
+        .collect();
+    assert!(doubts.last() < doubts.first(), "{doubts:?}");
+    let models: Vec<_> = all.iter().filter(|record| record.models().is_some()).collect();
+    assert_eq!(models.last().unwrap().parents().len(), trials, "they rest on every trial");
 }

@@ -77,7 +77,7 @@ struct SimulateArgs {
     recording: Option<PathBuf>,
     /// Policies, separated by commas: static:30s (an interval that somebody guessed), young-daly (the
     /// first-order optimum, all day), paper (the published method: sixty trials, two planes, a restart
-    /// per change), khaos, oracle (knows the future).
+    /// per change), khaos, khaos:redeploy (where it may not drive), oracle (knows the future).
     #[arg(long, value_delimiter = ',', default_value = "static:30s,khaos,oracle")]
     policies: Vec<Policy>,
     /// Recovery objective.
@@ -161,7 +161,9 @@ impl SimulateArgs {
         }
         let replayed = stretch(bounds.max());
         let needed_s = replayed.lead_s + replayed.hold_s;
-        let profiles = |policy: &&Policy| matches!(policy, Policy::Khaos | Policy::Paper);
+        let profiles = |policy: &&Policy| {
+            matches!(policy, Policy::Khaos | Policy::KhaosRedeploying | Policy::Paper)
+        };
         if let Some(policy) = self.policies.iter().find(profiles)
             && recording.secs() < needed_s
         {

@@ -126,7 +126,7 @@ impl Simulation {
             bar.inc(1);
             bar.set_message(policy.to_string());
             let learnt = match policy {
-                Policy::Khaos => self.rehearse(unwatched())?.learnt(),
+                Policy::Khaos | Policy::KhaosRedeploying => self.rehearse(unwatched())?.learnt(),
                 Policy::Paper => self.rehearse_paper()?.learnt(),
                 Policy::Static(_) | Policy::YoungDaly | Policy::Oracle => Vec::new(),
             };

@@ -47,7 +47,7 @@ fn simulate(world: &Path, workload: &Path) -> Command {
 #[test]
 fn simulate_prints_the_contract() {
     let files = Files::new();
-    let policies = "static:30s,khaos,oracle";
+    let policies = "static:30s,young-daly,paper,khaos,oracle";
     let failures = files.write("failures.csv", "second\n1500\n");
     let args = ["--policies", policies, "--json", "--failures", failures.to_str().unwrap()];
     let run = || files.usual(&args).success().get_output().clone();
@@ -78,7 +78,13 @@ fn simulate_prints_the_contract() {
             assert!(policy[key].is_number(), "{key} of {policy}");
         }
     }
-    assert_eq!(result["policies"][1]["trials"], 6);
+    let of = |key: &str| -> Vec<&Value> {
+        result["policies"].as_array().unwrap().iter().map(|policy| &policy[key]).collect()
+    };
+    assert_eq!(of("trials"), [0, 0, 60, 6, 0]);
+    // The engine's own interval needs nobody to drive it.
+    let driven: Vec<bool> = of("exposure_if_dead").iter().map(|e| e.is_number()).collect();
+    assert_eq!(driven, [false, false, false, true, true]);
     assert_eq!(output.stdout, run().stdout, "the same seed gives the same bytes");
 }
 
@@ -113,12 +119,19 @@ fn what_cannot_be_used_is_refused_with_its_place() {
     let ten_minutes: Vec<&str> = rows.lines().take(11).collect();
     let short = files.write("short.csv", &ten_minutes.join("\n"));
     let nowhere = files.path("nowhere.csv");
-    let cases: [(&Path, &Path, &[&str], &[&str]); 9] = [
+    let cases: [(&Path, &Path, &[&str], &[&str]); 11] = [
         (&world, &nowhere, &[], &["nowhere.csv"]),
         (&world, &gap, &[], &["gap.csv", "line 4", "130"]),
         (&unknown, &workload, &[], &["unknown.toml", "line 1", "colour"]),
         (&world, &short, &[], &["short.csv", "10 minutes", "--recording"]),
+        (&world, &short, &["--policies", "paper"], &["paper cannot", "leave paper out"]),
         (&world, &workload, &["--policies", "static:30"], &["static:30", "static:30s"]),
+        (
+            &world,
+            &workload,
+            &["--policies", "best"],
+            &["'best'", "static:30s", "young-daly", "paper", "khaos", "oracle"],
+        ),
         (&world, &workload, &["--recovery", "soon"], &["soon", "30s"]),
         (&world, &workload, &["--min-interval", "1500ms"], &["1500ms", "whole seconds"]),
         (&world, &workload, &["--min-interval", "200s"], &["--min-interval", "200 s", "120 s"]),

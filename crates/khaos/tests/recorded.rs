@@ -100,6 +100,57 @@ fn khaos_keeps_close_to_the_oracle() {
     }
 }
 
+/// The published method as an opponent: neither weaker than it is nor stronger.
+#[test]
+fn the_published_method_does_as_it_did() {
+    let Some(dir) = recorded("the published method") else { return };
+    let workload = day(&dir);
+    // Over the seeds: the best exposure and the worst that is still luck.
+    for (recovery, [best, usual, worst]) in
+        [(240.0, [0.0100, 0.0130, 0.055]), (180.0, [0.0475, 0.0530, 0.060])]
+    {
+        let runs: Vec<[PolicyResult; 3]> = (1..=5)
+            .map(|seed| {
+                let simulation = simulation(workload.clone(), recovery, seed, true);
+                let policies = [Policy::Paper, Policy::YoungDaly, Policy::Oracle];
+                simulation.compare(&policies).unwrap().policies.try_into().unwrap()
+            })
+            .collect();
+        for (seed, [paper, _, oracle]) in (1..).zip(&runs) {
+            let exposure = 100.0 * paper.exposure;
+            let ratio = paper.latency_mean_ms / oracle.latency_mean_ms;
+            let PolicyResult { interval_changes, downtime_s, .. } = paper;
+            println!(
+                "{recovery} s, seed {seed}: {exposure:.2} %, {ratio:.3} of the oracle's latency, \
+                 {interval_changes} changes, {downtime_s} s down"
+            );
+        }
+        let median = |value: &dyn Fn(&[PolicyResult; 3]) -> f64| {
+            let mut values: Vec<f64> = runs.iter().map(value).collect();
+            values.sort_by(f64::total_cmp);
+            values[2]
+        };
+        let exposure = median(&|[paper, ..]| paper.exposure);
+        assert!((best..=usual).contains(&exposure), "{recovery} s: exposure {exposure}");
+        let latency = median(&|[paper, _, oracle]| paper.latency_mean_ms / oracle.latency_mean_ms);
+        assert!(
+            (1.05..=1.10).contains(&latency),
+            "{recovery} s: {latency} of the oracle's latency"
+        );
+        let changes = median(&|[paper, ..]| paper.interval_changes as f64);
+        assert!((2.0..=4.0).contains(&changes), "{recovery} s: {changes} changes");
+        for [paper, young_daly, _] in &runs {
+            assert!((best..=worst).contains(&paper.exposure), "{paper:?}");
+            assert_eq!(paper.trials, 60, "{paper:?}");
+            let stalls_s = 5.5 * paper.interval_changes as f64;
+            assert!((paper.downtime_s - stalls_s).abs() < 1e-9, "{paper:?}");
+            // 108 s all day, between static 60 s and 120 s.
+            assert!((young_daly.visibility_mean_s - 108.0).abs() < 1e-9, "{young_daly:?}");
+            assert_eq!(young_daly.interval_changes, 0, "{young_daly:?}");
+        }
+    }
+}
+
 #[test]
 fn what_comes_later_changes_no_decision_before() {
     // The built-in day, which is always there, and the recorded one.

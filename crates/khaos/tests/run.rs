@@ -114,6 +114,7 @@ impl Cluster {
             injector: self.twin.clone(),
             store: store.clone(),
             bounds,
+            objective: None,
             budget: CloneBudget { at_once: 3, clone_minutes: 6.0 * 50.0 },
         };
         profile.reconcile(&key).await.unwrap();

@@ -79,6 +79,9 @@ pub struct Design {
     pub trials: Vec<PlannedTrial>,
     /// The shape of the job that they speak of; `None` where nobody told it.
     pub shape: Option<JobShape>,
+    /// Whether it adds to the trials of the design before it.
+    #[serde(default)]
+    pub further: bool,
 }
 
 /// A place in the (CI, λ) plane of any job.
@@ -117,5 +120,5 @@ pub fn design(observation: &Observation, bounds: IntervalBounds) -> Design {
             observation.levels[(corner.load * top as f64).round() as usize];
         PlannedTrial { interval: bounds.at(corner.interval), load: rate, stretch }
     });
-    Design { trials: trials.to_vec(), shape: observation.shape.clone() }
+    Design { trials: trials.to_vec(), shape: observation.shape.clone(), further: false }
 }

@@ -1,5 +1,7 @@
 //! One day under one policy, lived on the twin in virtual time.
 
+mod recoveries;
+
 use std::future::Future;
 use std::sync::Arc;
 
@@ -11,14 +13,14 @@ use khaos_control::optimize::Optimize;
 use khaos_control::ports::{Actuator, Jobs, Metrics, PortError, Store};
 use khaos_control::tuner::{Mode, Tuner};
 use khaos_core::job::{CheckpointSettings, JobKey};
-use khaos_core::observe::Baseline;
 use khaos_core::optimize::Effect;
-use khaos_core::profile::{Progress, recovered};
 use khaos_core::record::Record;
 use khaos_core::stats::Seed;
 use khaos_core::units::{CheckpointInterval, Span, Timestamp};
-use khaos_twin::{Failure, MemoryStore, Redeployer, Twin, TwinConfig};
+use khaos_twin::{MemoryStore, Redeployer, Twin, TwinConfig};
 
+pub use self::recoveries::Recovered;
+use self::recoveries::recoveries;
 use super::paper::{self, PaperMethod, Seen};
 use super::watched::{OnRecord, Watched};
 use super::{Policy, Simulation};
@@ -26,8 +28,6 @@ use crate::score::{InForce, oracle};
 
 /// Second 0 of every simulated day: a midnight that is the same for everyone.
 pub const ANCHOR: Timestamp = Timestamp(1_662_249_600_000);
-/// How long the end of a recovery is waited for after the day, s.
-const AFTER_S: f64 = 3_600.0;
 
 /// What happened on a day.
 #[derive(Debug)]
@@ -42,17 +42,6 @@ pub struct Day {
     pub stalled_s: f64,
     /// Everything that khaos recorded, what it had learnt before included; empty for others.
     pub records: Vec<Arc<Record>>,
-}
-
-/// How a failure was recovered from.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Recovered {
-    /// The lag never showed it: nothing arrived, or all was made good within a scrape.
-    NotShown,
-    /// After so many s.
-    After(f64),
-    /// Not by the end of the watch.
-    NoEnd,
 }
 
 /// Runs `future` on a paused clock of its own: waiting takes no time.
@@ -76,7 +65,7 @@ pub(super) fn live(
         let settings = match policy {
             Policy::Static(interval) => CheckpointSettings::periodic(interval),
             Policy::YoungDaly => CheckpointSettings::periodic(simulation.young_daly()),
-            Policy::Paper => CheckpointSettings::periodic(max),
+            Policy::Paper | Policy::KhaosRedeploying => CheckpointSettings::periodic(max),
             Policy::Khaos | Policy::Oracle => CheckpointSettings::full(max),
         };
         let job = JobKey(simulation.world.name.clone());
@@ -105,12 +94,17 @@ pub(super) fn live(
             }
             Policy::Paper => follow_paper(simulation, learnt, &twin, &job, clock).await?,
             Policy::Oracle => follow_oracle(simulation, &twin, &driver, &job, clock).await?,
-            Policy::Khaos => {
+            Policy::Khaos | Policy::KhaosRedeploying => {
                 for record in learnt {
                     memory.append(Record::clone(record)).await?;
                 }
                 let store = Arc::new(Watched::new(Arc::clone(&memory), on_record));
                 let goals = simulation.goals();
+                let optimize = Optimize::new(clock, twin.clone(), store.clone(), goals.clone());
+                let actuator: Arc<dyn Actuator> = match policy {
+                    Policy::Khaos => driver.clone(),
+                    _ => Arc::new(Redeployer::new(twin.clone())),
+                };
                 let tuner = Tuner {
                     clock,
                     observe: Observe {
@@ -121,8 +115,8 @@ pub(super) fn live(
                         store: store.clone(),
                     },
                     mode: Mode::Auto(
-                        Optimize::new(clock, twin.clone(), store.clone(), goals.clone()),
-                        Act::new(clock, twin.clone(), driver.clone(), store, goals),
+                        if policy == Policy::Khaos { optimize } else { optimize.redeploying() },
+                        Act::new(clock, twin.clone(), actuator, store, goals),
                     ),
                 };
                 tuner.tune(&job, end).await?;
@@ -135,7 +129,14 @@ pub(super) fn live(
         let last_s = max.seconds() + 2.0 * simulation.world.checkpoint_duration_s + 1.0;
         clock.sleep_until(end.plus_secs(last_s)).await;
         let failures = twin.truth().failures;
-        let recoveries = recoveries(&twin, &job, &failures, clock, end).await?;
+        // Driving changes an interval without a restart.
+        let restarts: Vec<Timestamp> = match policy {
+            Policy::Paper | Policy::KhaosRedeploying => {
+                intervals[1..].iter().map(|i| ANCHOR.plus_secs(i.since_s)).collect()
+            }
+            Policy::Static(_) | Policy::YoungDaly | Policy::Khaos | Policy::Oracle => Vec::new(),
+        };
+        let recoveries = recoveries(&twin, &job, &failures, &restarts, clock, end).await?;
         Ok(Day {
             intervals,
             recoveries,
@@ -174,7 +175,8 @@ async fn follow_oracle(
     Ok(intervals)
 }
 
-/// Lets the published method look at the job, and redeploys it for every change.
+/// Lets the published method look at the job whenever it has settled, and redeploys it for every
+/// change.
 async fn follow_paper(
     simulation: &Simulation,
     learnt: &[Arc<Record>],
@@ -189,26 +191,30 @@ async fn follow_paper(
     let end = ANCHOR.plus_secs(simulation.workload.secs());
     let mut current = bounds.max();
     let mut intervals = vec![InForce { since_s: 0.0, interval_s: current.seconds() }];
-    let mut look = ANCHOR.plus_secs(paper::LOOK_S);
+    let mut look = ANCHOR;
     while look < end {
         clock.sleep_until(look).await;
         let run = twin.describe(job).await?;
+        let settled = run.running_since.map(|since| since.plus_secs(paper::SETTLE_S));
+        let next_look = look.plus_secs(paper::LOOK_S);
+        if settled.is_none_or(|at| at > look) {
+            look = settled.unwrap_or(next_look);
+            continue;
+        }
         let readings = twin.readings(&run.engine_id, Span::last(paper::LOOK_S, look)).await?;
-        let mut next_s = paper::LOOK_S;
         if let Some(interval) = method.decide(current, Seen::read(&readings, look)) {
             match redeployer.apply(&run, interval, intervals.len() as u64).await {
                 Ok(()) => {
                     current = interval;
                     let since_s = look.secs_since(ANCHOR);
                     intervals.push(InForce { since_s, interval_s: interval.seconds() });
-                    next_s = paper::AFTER_CHANGE_S;
                 }
-                // The job is down, so that no savepoint can be taken: nothing has changed.
+                // It has just failed, so that no savepoint can be taken: nothing has changed.
                 Err(PortError::Refused(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        look = look.plus_secs(next_s);
+        look = next_look;
     }
     clock.sleep_until(end).await;
     Ok(intervals)
@@ -226,36 +232,4 @@ pub fn in_force(start: CheckpointInterval, records: &[Arc<Record>]) -> Vec<InFor
         interval_s: outcome.to.seconds(),
     }));
     intervals
-}
-
-/// How long each failure took, from when it really happened to when the lag was back to normal.
-async fn recoveries(
-    twin: &Arc<Twin>,
-    job: &JobKey,
-    failures: &[Failure],
-    clock: Clock,
-    end: Timestamp,
-) -> anyhow::Result<Vec<Recovered>> {
-    let mut recoveries = Vec::with_capacity(failures.len());
-    for failure in failures {
-        let failed_at = failure.failed_at;
-        let recovered = loop {
-            let now = clock.now();
-            let run = twin.describe(job).await?;
-            let span = Span { from: failed_at.plus_secs(-400.0), to: now.plus_millis(1) };
-            let readings = twin.readings(&run.engine_id, span).await?;
-            let progress = Baseline::before(failed_at, &readings).map(|baseline| {
-                recovered(&baseline, &readings.lag(), &readings.arrival(), failed_at)
-            });
-            let late = now >= end.plus_secs(AFTER_S);
-            match progress {
-                Some(Progress::Over(at)) => break Recovered::After(at.secs_since(failed_at)),
-                Some(Progress::NotOver) if late => break Recovered::NoEnd,
-                None | Some(Progress::NotShown) if late => break Recovered::NotShown,
-                _ => clock.sleep_until(now.plus_secs(60.0)).await,
-            }
-        };
-        recoveries.push(recovered);
-    }
-    Ok(recoveries)
 }

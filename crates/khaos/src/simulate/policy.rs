@@ -13,11 +13,12 @@ pub enum Policy {
     Static(CheckpointInterval),
     /// The interval of [`young_daly`] all day, the engine's own.
     YoungDaly,
-    /// The published method: two planes through sixty trials before second 0, a look every five
-    /// minutes, a redeploy per change.
+    /// The published method, [`super::paper`]: its changes are redeploys.
     Paper,
     /// Khaos: models from trials before second 0, a forecast, a decision every minute, driven.
     Khaos,
+    /// Khaos where it may not drive: each change is a redeploy, which has to repay itself.
+    KhaosRedeploying,
     /// Knows the world's formula and the load of the minute to come.
     Oracle,
 }
@@ -30,6 +31,7 @@ impl FromStr for Policy {
             "young-daly" => Ok(Self::YoungDaly),
             "paper" => Ok(Self::Paper),
             "khaos" => Ok(Self::Khaos),
+            "khaos:redeploy" => Ok(Self::KhaosRedeploying),
             "oracle" => Ok(Self::Oracle),
             _ => text
                 .strip_prefix("static:")
@@ -40,7 +42,7 @@ impl FromStr for Policy {
                 .ok_or_else(|| {
                     format!(
                         "'{text}' is no policy: use static:SECONDSs as in static:30s, young-daly, \
-                         paper, khaos or oracle"
+                         paper, khaos, khaos:redeploy or oracle"
                     )
                 }),
         }
@@ -54,6 +56,7 @@ impl fmt::Display for Policy {
             Self::YoungDaly => f.write_str("young-daly"),
             Self::Paper => f.write_str("paper"),
             Self::Khaos => f.write_str("khaos"),
+            Self::KhaosRedeploying => f.write_str("khaos:redeploy"),
             Self::Oracle => f.write_str("oracle"),
         }
     }
@@ -72,10 +75,8 @@ pub fn young_daly(
         return bounds.max();
     }
     let best_s = (2.0 * cost_s * run_s / failures as f64).sqrt().round();
-    // Beyond a day it is beyond every bound; nought is below.
-    let best =
-        if best_s < 1.0 { Ok(bounds.min()) } else { CheckpointInterval::from_secs(best_s as u32) };
-    best.unwrap_or(bounds.max()).clamp(bounds.min(), bounds.max())
+    let held_s = best_s.clamp(bounds.min().seconds(), bounds.max().seconds());
+    CheckpointInterval::from_secs(held_s as u32).expect("held between two intervals")
 }
 
 #[cfg(test)]
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn policies_are_printed_as_they_are_typed() {
-        for text in ["static:30s", "young-daly", "paper", "khaos", "oracle"] {
+        for text in ["static:30s", "young-daly", "paper", "khaos", "khaos:redeploy", "oracle"] {
             assert_eq!(text.parse::<Policy>().unwrap().to_string(), text);
         }
         for bad in ["static", "static:0s", "static:30", "static:1.5s", "best"] {

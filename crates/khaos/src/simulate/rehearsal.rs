@@ -45,9 +45,15 @@ impl Rehearsal {
 pub(super) fn rehearse(simulation: &Simulation, on_record: OnRecord) -> anyhow::Result<Rehearsal> {
     in_virtual_time(async {
         let observed = observe(simulation, TRIALS, on_record).await?;
-        observed.profile.reconcile(&observed.job).await.context("profiling")?;
-        observed.optimize.fit(&observed.job).await.context("fitting models")?;
-        Ok(Rehearsal { records: observed.memory.all() })
+        let trials = || observed.memory.all().iter().filter(|r| r.trial().is_some()).count();
+        loop {
+            let before = trials();
+            observed.profile.reconcile(&observed.job).await.context("profiling")?;
+            observed.optimize.fit(&observed.job).await.context("fitting models")?;
+            if trials() == before {
+                return Ok(Rehearsal { records: observed.memory.all() });
+            }
+        }
     })
 }
 
@@ -121,6 +127,7 @@ async fn observe(
         injector: twin.clone(),
         store: store.clone(),
         bounds: simulation.bounds,
+        objective: Some(simulation.recovery),
         budget: CloneBudget { at_once: AT_ONCE, clone_minutes },
     };
     let optimize = Optimize::new(clock, twin.clone(), store, simulation.goals());
