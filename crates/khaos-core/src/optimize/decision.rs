@@ -187,6 +187,11 @@ pub enum Reason {
         /// as time, s.
         gain_s: f64,
     },
+    /// The last redeploy is to repay itself first: for the next minutes another would keep no more.
+    StillRepaying {
+        /// The better interval.
+        better: CheckpointInterval,
+    },
     /// A better interval is larger by too little to move.
     DeadBand {
         /// The better interval.

@@ -1,10 +1,12 @@
 //! Does a change repay what it costs?
 //!
 //! Driving costs nothing. A redeploy stalls the job, and has to gain more than that over a horizon of
-//! its own: time within the recovery objective that would be lost otherwise, and latency.
+//! its own: time within the recovery objective that would be lost otherwise, and latency. Until then
+//! there is no other, unless the objective is about to be broken and another would keep it.
 
 use super::candidates::Candidate;
 use super::{ChangeCost, Situation};
+use crate::observe::Minute;
 use crate::optimize::decision::Reason;
 use crate::optimize::{Goals, LoadForecast, Objective, forecast_load};
 use crate::units::{CheckpointInterval, Seconds};
@@ -45,6 +47,16 @@ pub(super) fn not_repaid(
         broken(present) - broken(other) + latency
     };
     let gain_s: f64 = pairs.iter().map(saved_s).sum();
+
+    // On a ramp every minute has a better interval: each would be a restart of its own.
+    let lately = situation
+        .changed_at
+        .is_some_and(|at| situation.now.secs_since(at) < f64::from(REPAID_MIN) * Minute::SECS);
+    let first = pairs.first();
+    let mends = first.is_some_and(|[present, other]| broken(present) > 0.0 && broken(other) <= 0.0);
+    if lately && !mends {
+        return Some(Reason::StillRepaying { better });
+    }
 
     let stall_s = stall.map_or(USUAL_STALL_S, Seconds::get);
     // The stall and the catch-up after it; the latency is out of bounds for as long.

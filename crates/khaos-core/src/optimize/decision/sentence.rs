@@ -87,6 +87,12 @@ impl std::fmt::Display for Reason {
                  hour",
                 gain = gain_s.max(0.0)
             ),
+            Self::StillRepaying { better } => {
+                write!(
+                    f,
+                    "{better} would be better, but the last redeploy is to repay itself first"
+                )
+            }
             Self::DeadBand { better } => write!(f, "{better} would be too small a step"),
             Self::CheckpointsSlow { floor } => {
                 write!(f, "checkpoints take too long for less than {floor}")

@@ -410,7 +410,7 @@ fn a_redeploy_has_to_repay_itself() {
     // models (185 − 182)/185 ms or so, 30 s of half an hour at the very most.
     let kept = Case { in_force: 25, recovery: 600.0, ..USUAL };
     assert_eq!(decided(&kept).interval, secs(60), "driven, it costs nothing");
-    let waits = decided(&Case { change: redeployed(60.0), ..kept });
+    let waits = decided(&Case { change: redeployed(60.0), unchanged_s: 1_900, ..kept });
     assert_eq!((waits.verdict, waits.interval), (Verdict::Keep, secs(25)));
     let Some(Reason::NotRepaid { better, cost_s, gain_s }) = waits.reasons.first() else {
         panic!("{}", waits.sentence())
@@ -419,8 +419,14 @@ fn a_redeploy_has_to_repay_itself() {
     // 60 s of stall are caught up with at left/(left − λ) = 9,833/5,833.
     assert!((cost_s / (60.0 * 9_833.0 / 5_833.0) - 1.0).abs() < 0.02, "{cost_s}");
     assert!((0.0..100.0).contains(gain_s), "{gain_s}");
-    // A redeploy sets the interval: the engine's own, 60 s, is no bound.
     assert!(waits.sentence().contains("would cost 101 s"), "{}", waits.sentence());
+    // Until the last redeploy has repaid itself there is no other, but to keep the objective.
+    let just = Case { change: redeployed(0.1), unchanged_s: 300, ..kept };
+    assert_eq!(decided(&just).reasons[0], Reason::StillRepaying { better: secs(60) });
+    let long_ago = decided(&Case { unchanged_s: 1_900, ..just });
+    assert_eq!(long_ago.verdict, Verdict::Change, "{}", long_ago.sentence());
+    let broken = decided(&Case { change: redeployed(20.0), unchanged_s: 60, ..USUAL });
+    assert_eq!(broken.verdict, Verdict::Change, "{}", broken.sentence());
 }
 
 #[test]
