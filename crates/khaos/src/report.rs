@@ -1,8 +1,11 @@
 //! The page that shows a day: self-contained, opens offline, drawn from the store's records.
 //!
-//! records → `timeline` (what was in force and known, minute by minute) → `chart` (SVG) → HTML.
+//! records → `timeline` (what was in force and known, minute by minute) → `chart` (SVG, over `axes`)
+//! → HTML on a `sheet`.
 
+pub(crate) mod axes;
 mod chart;
+pub(crate) mod sheet;
 mod timeline;
 
 use std::sync::Arc;
@@ -11,8 +14,9 @@ use khaos_core::optimize::{Goals, Verdict};
 use khaos_core::profile::Recovery;
 use khaos_core::record::Record;
 use khaos_core::units::{EventRate, Millis, Seconds};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, PreEscaped, html};
 
+use self::sheet::sheet;
 use self::timeline::timeline;
 use crate::clock_time;
 use crate::simulate::PolicyResult;
@@ -31,69 +35,41 @@ pub struct Report<'a> {
     pub goals: &'a Goals,
 }
 
-const STYLE: &str = "
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 66rem;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: .2rem; } h2 { margin: 2.2rem 0 .4rem; font-size: 1.15rem; }
-p { max-width: 48rem; margin: .4rem 0; }
-svg { width: 100%; height: auto; display: block; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0; }
-th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child, td.text { text-align: left; }
-th { border-bottom: 2px solid #666; } tr.khaos td { font-weight: 600; background: #eaf3fa; }
-.scroll { overflow-x: auto; } footer { color: #555; margin: 3rem 0 1rem; font-size: .9rem; }
-@media print { body { margin: 0; max-width: none; } details { display: none; } h2 { break-after: avoid; }
-  svg, table { break-inside: avoid; } }
-";
-
 /// The page as HTML.
 pub fn page(report: &Report<'_>) -> anyhow::Result<String> {
     let timeline = timeline(report.records, report.goals);
     let charts = chart::day(&timeline, report.goals)?;
-    let markup = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Khaos: " (report.title) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { (report.title) }
-                (summary(report))
-                (observed(report.records))
-                h2 { "The day" }
-                p {
-                    "The interval follows the load: the more arrives, the longer a failure takes to catch up with,
-                    and the more recent the last checkpoint has to be. A mark on the load is a failure."
-                }
-                (PreEscaped(charts))
-                h2 { "Policies" }
-                p {
-                    "The same day and the same failures under each policy. Exposure is the share of the day in which
-                    the worst-case recovery was above its objective, whether or not a failure struck just then."
-                }
-                div.scroll { (policies(report.results)) }
-                h2 { "Trials" }
-                p {
-                    "Before that day, clones of the job were broken at the worst moment and watched until they had
-                    caught up. Everything that Khaos knows about the job comes from these."
-                }
-                div.scroll { (trials(report.records)) }
-                h2 { "Decisions" }
-                p { "Every change of the interval, and why." }
-                details { summary { "All changes" } div.scroll { (decisions(report.records)) } }
-                footer {
-                    "Charts, trials and decisions are drawn from Khaos's records: the worst-case recovery is what its
-                    models say of the load that it read. The table of policies is scored from outside, by the
-                    world's own formula. Times are hours and minutes of the day."
-                }
-            }
+    let body = html! {
+        (summary(report))
+        (observed(report.records))
+        h2 { "The day" }
+        p {
+            "The interval follows the load: the more arrives, the longer a failure takes to catch up with,
+            and the more recent the last checkpoint has to be. A mark on the load is a failure."
+        }
+        (PreEscaped(charts))
+        h2 { "Policies" }
+        p {
+            "The same day and the same failures under each policy. Exposure is the share of the day in which
+            the worst-case recovery was above its objective, whether or not a failure struck just then."
+        }
+        div.scroll { (policies(report.results)) }
+        h2 { "Trials" }
+        p {
+            "Before that day, clones of the job were broken at the worst moment and watched until they had
+            caught up. Everything that Khaos knows about the job comes from these."
+        }
+        div.scroll { (trials(report.records)) }
+        h2 { "Decisions" }
+        p { "Every change of the interval, and why." }
+        details { summary { "All changes" } div.scroll { (decisions(report.records)) } }
+        footer {
+            "Charts, trials and decisions are drawn from Khaos's records: the worst-case recovery is what its
+            models say of the load that it read. The table of policies is scored from outside, by the
+            world's own formula. Times are hours and minutes of the day."
         }
     };
-    Ok(markup.into_string())
+    Ok(sheet(report.title, &body))
 }
 
 fn summary(report: &Report<'_>) -> Markup {
