@@ -2,6 +2,7 @@
 //!
 //! records → `timeline` (what was in force and known, minute by minute) → `chart` (SVG) → HTML.
 
+pub(crate) mod axes;
 mod chart;
 pub(crate) mod sheet;
 mod timeline;

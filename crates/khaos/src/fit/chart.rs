@@ -2,19 +2,15 @@
 //! seen.
 
 use khaos_core::profile::Trial;
-use plotters::coord::Shift;
 use plotters::coord::combinators::WithKeyPoints;
 use plotters::prelude::*;
 
 use super::validation::{Held, Subject};
+use crate::report::axes::{GREY, Panel, VERMILLION, labelled};
 
 const SIZE: (u32, u32) = (1_060, 400);
-const GREY: RGBColor = RGBColor(120, 120, 120);
-const VERMILLION: RGBColor = RGBColor(213, 94, 0);
 /// Points of a curve.
 const STEPS: u32 = 200;
-
-type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// What a picture shows.
 pub(super) struct Picture<'a> {
@@ -43,14 +39,7 @@ impl Picture<'_> {
             area.present()?;
         }
         let (name, _) = self.words();
-        let (width, height) = SIZE;
-        Ok(svg.replacen(
-            &format!("<svg width=\"{width}\" height=\"{height}\""),
-            &format!(
-                "<svg role=\"img\" aria-label=\"{name}: model and trials; predicted against seen\""
-            ),
-            1,
-        ))
+        Ok(labelled(&svg, SIZE, &format!("{name}: model and trials; predicted against seen")))
     }
 
     fn words(&self) -> (&'static str, &'static str) {

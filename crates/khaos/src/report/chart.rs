@@ -1,20 +1,13 @@
 //! The day in three panels over one axis of time: load, interval, worst-case recovery.
 
 use khaos_core::optimize::Goals;
-use khaos_core::units::{Seconds, Timestamp};
-use plotters::coord::Shift;
+use khaos_core::units::Seconds;
 use plotters::prelude::*;
 
+use super::axes::{Axis, BLUE, GREEN, GREY, Panel, VERMILLION, known, labelled, panel};
 use super::timeline::Point;
 
 const SIZE: (u32, u32) = (1_060, 760);
-// Okabe & Ito's colours, told apart by everyone.
-const BLUE: RGBColor = RGBColor(0, 114, 178);
-const VERMILLION: RGBColor = RGBColor(213, 94, 0);
-const GREEN: RGBColor = RGBColor(0, 130, 95);
-const GREY: RGBColor = RGBColor(120, 120, 120);
-
-type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// The three panels as one SVG element.
 pub(super) fn day(points: &[Point], goals: &Goals) -> anyhow::Result<String> {
@@ -26,70 +19,21 @@ pub(super) fn day(points: &[Point], goals: &Goals) -> anyhow::Result<String> {
         let [load_panel, interval_panel, recovery_panel] = &panels[..] else {
             anyhow::bail!("three panels were asked for");
         };
-        let start = first.at;
-        let axis = Axis { start, hours: hours(start, last.at) + 1.0 / 60.0 };
+        let axis = Axis::over(first.at, last.at);
         load(load_panel, points, axis)?;
         interval(interval_panel, points, goals, axis)?;
         recovery(recovery_panel, points, goals, axis)?;
         area.present()?;
     }
-    Ok(labelled(&svg))
-}
-
-/// Says what the picture is to whoever cannot see it, and lets it scale.
-fn labelled(svg: &str) -> String {
-    let (width, height) = SIZE;
-    svg.replacen(
-        &format!("<svg width=\"{width}\" height=\"{height}\""),
-        "<svg role=\"img\" aria-label=\"Load, checkpoint interval and worst-case recovery over the day\"",
-        1,
-    )
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Axis {
-    start: Timestamp,
-    hours: f64,
-}
-
-impl Axis {
-    fn of(&self, at: Timestamp) -> f64 {
-        hours(self.start, at)
-    }
-}
-
-fn hours(from: Timestamp, to: Timestamp) -> f64 {
-    to.secs_since(from) / 3_600.0
-}
-
-macro_rules! panel {
-    ($area:expr, $axis:expr, $top:expr, $title:expr, $format:expr) => {{
-        let mut chart = ChartBuilder::on($area)
-            .margin(10)
-            .margin_right(32)
-            .x_label_area_size(28)
-            .y_label_area_size(72)
-            .caption($title, ("sans-serif", 17))
-            .build_cartesian_2d(0.0..$axis.hours, 0.0..$top)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GREY.mix(0.25))
-            .x_labels(13)
-            .y_labels(5)
-            .label_style(("sans-serif", 14))
-            .x_label_formatter(&|hour| format!("{:02.0}:00", hour.floor()))
-            .y_label_formatter(&$format)
-            .draw()?;
-        chart
-    }};
+    let label = "Load, checkpoint interval and worst-case recovery over the day";
+    Ok(labelled(&svg, SIZE, label))
 }
 
 fn load(area: &Panel<'_>, points: &[Point], axis: Axis) -> anyhow::Result<()> {
     let top = points.iter().filter_map(|p| p.load).fold(1.0, f64::max) * 1.1;
     let title = "Load, thousand events/s (\u{25bc} failure)";
     let mut chart = panel!(area, axis, top, title, |v: &f64| format!("{:.0}", v / 1_000.0));
-    for run in known(points, axis, |p| p.load) {
+    for run in known(points, |p| axis.of(p.at), |p| p.load) {
         chart.draw_series(LineSeries::new(run, BLUE.stroke_width(2)))?;
     }
     let marks = points.iter().filter(|p| p.failed).filter_map(|p| {
@@ -132,23 +76,11 @@ fn recovery(area: &Panel<'_>, points: &[Point], goals: &Goals, axis: Axis) -> an
         let dashes = [(0.0, objective), (axis.hours, objective)];
         chart.draw_series(DashedLineSeries::new(dashes, 8, 5, VERMILLION.stroke_width(2)))?;
     }
-    for run in known(points, axis, |p| drawn(p.worst_at_fallback_s)) {
+    for run in known(points, |p| axis.of(p.at), |p| drawn(p.worst_at_fallback_s)) {
         chart.draw_series(LineSeries::new(run, GREY.stroke_width(1)))?;
     }
-    for run in known(points, axis, |p| drawn(p.worst_s)) {
+    for run in known(points, |p| axis.of(p.at), |p| drawn(p.worst_s)) {
         chart.draw_series(LineSeries::new(run, BLUE.stroke_width(2)))?;
     }
     Ok(())
-}
-
-/// The stretches in which a value was known: a gap stays a gap.
-fn known(
-    points: &[Point],
-    axis: Axis,
-    value: impl Fn(&Point) -> Option<f64>,
-) -> Vec<Vec<(f64, f64)>> {
-    points
-        .chunk_by(|a, b| value(a).is_some() == value(b).is_some())
-        .map(|run| run.iter().filter_map(|p| Some((axis.of(p.at), value(p)?))).collect())
-        .collect()
 }
