@@ -19,7 +19,7 @@ pub mod recovery_model;
 pub use decision::{ChangeCost, Decision, Predictors, Reason, Situation, Verdict, decide};
 pub use drift::last_drift;
 pub use latency_model::{LatencyModel, LatencyPredictor};
-pub use load_forecast::{LoadForecast, forecast_load};
+pub use load_forecast::{LoadForecast, forecast_load, forecast_path};
 pub use models::{Learnt, Models, NoModels, fit_models, highest_load};
 pub use objectives::{Confidence, Goals, Objective, Objectives};
 pub use outcome::{Effect, Judgement, Outcome, judge};

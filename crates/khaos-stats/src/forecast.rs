@@ -30,10 +30,24 @@ impl DampedHolt {
     }
 
     /// The value expected `steps ≥ 1` steps ahead, in the unit of the values.
-    pub fn ahead(&self, steps: u32) -> f64 {
-        let damping: f64 = (1..=steps).map(|step| self.phi.powi(step.cast_signed())).sum();
-        self.level + damping * self.trend
+    pub fn ahead(&self, steps: usize) -> f64 {
+        self.level + damping(self.phi, steps) * self.trend
     }
+
+    /// Where it stands, in the unit of the values.
+    pub fn level(&self) -> f64 {
+        self.level
+    }
+
+    /// By how much it rises in a step, before damping.
+    pub fn trend(&self) -> f64 {
+        self.trend
+    }
+}
+
+/// By how many of its steps a damped trend moves the level in `steps` steps: φ + φ² + … + φ^steps.
+pub fn damping(phi: f64, steps: usize) -> f64 {
+    (0..steps).fold(0.0, |sum, _| phi * (1.0 + sum))
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 //! Everything here takes numbers and gives numbers: no job, no clock, no I/O. In reading order:
 //! - [`mod@quantile`]: order statistics of small samples,
 //! - [`forecast`]: damped Holt smoothing,
+//! - [`conformal`]: bounds that keep their probability on whatever comes,
 //! - [`linear`]: ordinary least squares,
 //! - [`noise`]: correlated noise,
 //! - [`posterior`]: robust maximum-a-posteriori least squares and draws from its posterior,
 //! - [`spread`]: how far single observations scatter around what a model expects,
 //! - [`seed`]: one seeded random stream per purpose.
 
+pub mod conformal;
 pub mod forecast;
 pub mod linear;
 pub mod noise;
@@ -17,7 +19,8 @@ pub mod quantile;
 pub mod seed;
 pub mod spread;
 
-pub use forecast::DampedHolt;
+pub use conformal::{Score, adaptive_bound};
+pub use forecast::{DampedHolt, damping};
 pub use linear::{LinearRegression, OlsError, ols};
 pub use noise::Ar1;
 pub use posterior::{FitError, Posterior, Residuals, cauchy_weights, fit};

@@ -13,6 +13,7 @@ use crate::doctor::DoctorArgs;
 use crate::drive::DriveArgs;
 use crate::duration::{interval, millis, seconds};
 use crate::fit::FitArgs;
+use crate::forecast::ForecastArgs;
 use crate::input::BadInput;
 use crate::lab::LabCommand;
 use crate::output::say;
@@ -34,6 +35,8 @@ enum Command {
     Demo(DemoArgs),
     /// The same day under each policy, on the embedded engine.
     Simulate(SimulateArgs),
+    /// How well is a workload forecast, and does the bound of its maximum hold?
+    Forecast(ForecastArgs),
     /// How well do the models know a job, by recorded trials that they have not seen?
     Fit(FitArgs),
     /// Can a real job be driven, and what should change first? Asks Flink, and takes one checkpoint.
@@ -123,6 +126,7 @@ impl Cli {
             Command::Demo(args) => demo::run(args.seed, &args.out, args.json)?,
             Command::Simulate(args) => args.run()?,
             Command::Fit(args) => args.run()?,
+            Command::Forecast(args) => args.run()?,
             Command::Doctor(args) => return args.run(),
             Command::Drive(args) => args.run()?,
             Command::Lab(command) => command.run()?,

@@ -19,8 +19,7 @@ use khaos_twin::{Workload, World};
 use serde_json::{Value, json};
 
 use self::story::Story;
-use crate::input::BadInput;
-use crate::output::say;
+use crate::output::{folder, keep, say};
 use crate::report::{Report, page};
 use crate::simulate::day::in_virtual_time;
 use crate::simulate::{Policy, PolicyResult, Simulation, usual_failures};
@@ -118,18 +117,9 @@ impl Demo {
     }
 
     fn write(&self, dir: &Path) -> anyhow::Result<PathBuf> {
-        let write = |name: &str, text: String| {
-            let path = dir.join(name);
-            // Written beside and renamed: nobody ever reads half a page.
-            let draft = dir.join(format!(".{name}.part"));
-            std::fs::write(&draft, text)
-                .and_then(|()| std::fs::rename(&draft, &path))
-                .with_context(|| format!("{}: cannot be written", path.display()))?;
-            anyhow::Ok(path)
-        };
-        write("result.json", format!("{:#}\n", self.json()))?;
+        keep(dir, "result.json", &format!("{:#}\n", self.json()))?;
         self.keep(dir)?;
-        write("report.html", self.page()?)
+        keep(dir, "report.html", &self.page()?)
     }
 
     /// Keeps the records behind it, to look into with the `sqlite3` shell.
@@ -156,9 +146,7 @@ impl Demo {
 
 /// Runs the demo and writes its results into `dir`; prints the story, or one JSON document.
 pub fn run(seed: u64, dir: &Path, as_json: bool) -> anyhow::Result<()> {
-    // Before the work, not after it: the folder may not be ours to make.
-    std::fs::create_dir_all(dir)
-        .map_err(|error| BadInput(format!("--out {}: cannot be made: {error}", dir.display())))?;
+    folder(dir)?;
     let mut story = if as_json { Story::silent() } else { Story::aloud() };
     let demo = play(seed, &mut story)?;
     let page = demo.write(dir)?;

@@ -24,7 +24,7 @@ use self::validation::{
     one_by_one, predictions,
 };
 use crate::input::{self, BadInput};
-use crate::output::say;
+use crate::output::{folder, say};
 use crate::progress::progress;
 use crate::table::{percent, table};
 
@@ -135,7 +135,7 @@ impl FitArgs {
         let trials = input::profile(&self.profile)?;
         self.check(&trials)?;
         if let Some(dir) = &self.out {
-            page::make(dir)?;
+            folder(dir)?;
         }
         let bar = progress(4, "outliers");
         let fitted = evaluate(&trials, self.experiments, &bar)?;

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod drive;
 mod duration;
 pub mod fit;
+pub mod forecast;
 pub mod input;
 pub mod lab;
 pub mod output;

@@ -4,7 +4,6 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use khaos_core::optimize::{LatencyPredictor, RecoveryModel};
 use khaos_core::profile::Trial;
 use khaos_core::units::EventRate;
@@ -13,15 +12,9 @@ use maud::{Markup, PreEscaped, html};
 use super::chart::Picture;
 use super::validation::Subject;
 use super::{BaselineFigures, Evaluation, Figures, Fitted};
-use crate::input::BadInput;
+use crate::output::keep;
 use crate::report::sheet::sheet;
 use crate::table::percent;
-
-/// Makes the folder: before the work, not after it.
-pub(super) fn make(dir: &Path) -> Result<(), BadInput> {
-    std::fs::create_dir_all(dir)
-        .map_err(|error| BadInput(format!("--out {}: cannot be made: {error}", dir.display())))
-}
 
 /// Writes `fit.html` and `predictions.csv` into `dir`; the page's path.
 pub(super) fn write(
@@ -30,15 +23,9 @@ pub(super) fn write(
     trials: &[Trial],
     fitted: &Fitted,
 ) -> anyhow::Result<PathBuf> {
-    let write = |name: &str, text: String| {
-        let path = dir.join(name);
-        std::fs::write(&path, text)
-            .with_context(|| format!("{}: cannot be written", path.display()))?;
-        anyhow::Ok(path)
-    };
-    write("predictions.csv", predictions(trials, &fitted.evaluation))?;
+    keep(dir, "predictions.csv", &predictions(trials, &fitted.evaluation))?;
     let name = profile.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    write("fit.html", page(&name, trials, fitted)?)
+    keep(dir, "fit.html", &page(&name, trials, fitted)?)
 }
 
 fn page(name: &str, trials: &[Trial], fitted: &Fitted) -> anyhow::Result<String> {

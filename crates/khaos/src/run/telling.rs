@@ -133,7 +133,12 @@ mod tests {
             from: CheckpointInterval::from_secs(60).unwrap(),
             interval: CheckpointInterval::from_secs(interval).unwrap(),
             reasons: vec![Reason::NotAsked],
-            load: Some(LoadForecast { expected: load, upper: load, calibrated: true }),
+            load: Some(LoadForecast {
+                expected: load,
+                upper: load,
+                calibrated: true,
+                at_horizon: load,
+            }),
             predicted: None,
             advice: None,
         };
