@@ -20,11 +20,9 @@ use crate::clock::Clock;
 use crate::ports::{Jobs, PortError, Store};
 use crate::profile::complete;
 
-/// Minutes that a decision looks back: enough to calibrate its forecast.
-const LOOK_BACK_S: f64 = 240.0 * 60.0;
-/// Where models have not earned to be acted on it looks back a day instead: the load's height, to
-/// which priors are scaled, comes once a day.
-const LOOK_BACK_UNEARNED_S: f64 = 86_400.0;
+/// How far a decision looks back, s: a forecast knows a day's season from the second day on, and the
+/// load's height, to which priors are scaled, comes once a day.
+const LOOK_BACK_S: f64 = 3.0 * 86_400.0;
 /// For how long it is remembered what a redeploy cost, s: a week.
 const REMEMBERED_S: f64 = 7.0 * 86_400.0;
 /// Since the first record.
@@ -153,9 +151,8 @@ impl Optimize {
         let predictors =
             models.as_deref().map(|record| self.predictors(record)).transpose()?.flatten();
         let earned = predictors.as_ref().is_some_and(|predictors| predictors.earned());
-        let look_back_s = if earned { LOOK_BACK_S } else { LOOK_BACK_UNEARNED_S };
         let another_shape = !earned && self.knows_another_shape(job, run.as_ref()).await?;
-        let span = Span { from: now.plus_secs(-look_back_s), to: now.plus_millis(1) };
+        let span = Span { from: now.plus_secs(-LOOK_BACK_S), to: now.plus_millis(1) };
         let records = self.store.range(job, Kind::Minute, span).await?;
         let minutes: Vec<&Minute> = records.iter().filter_map(|record| record.minute()).collect();
         // What an earlier life put into force is in force no more when nobody drives.

@@ -118,7 +118,7 @@ impl Profile {
         let designs = self.store.range(job, Kind::Design, EVER).await?;
         let mut run = 0;
         for designed in designs.iter().rev() {
-            for trial in self.store.children(designed.id()).await?.iter() {
+            for trial in &self.store.children(designed.id()).await? {
                 if trial.trial().is_some() && !record.parents().contains(trial.id()) {
                     return Ok(None);
                 }

@@ -168,7 +168,7 @@ impl Life {
         let stretch = Span { from: Timestamp(0), to: START };
         let planned = |t: &Trial| PlannedTrial { interval: t.interval, load: t.load, stretch };
         let shape = Some(JobShape(self.world().name));
-        (Design { trials: trials.iter().map(planned).collect(), shape }, trials)
+        (Design { trials: trials.iter().map(planned).collect(), shape, further: false }, trials)
     }
 
     /// Lives it: tuned until Khaos dies, then alone.

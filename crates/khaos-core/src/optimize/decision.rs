@@ -375,15 +375,7 @@ pub fn decide(
             .map(|objective| advise(predictors, &candidates, duration_s, &load, objective)),
         reasons,
         load: Some(load),
-        predicted: Some(Prediction {
-            recovery_interval90_s: predictors.recovery.prediction_interval(
-                0.9,
-                chosen.interval.seconds(),
-                duration_s,
-                load.upper.get(),
-            ),
-            ..chosen.predicted
-        }),
+        predicted: Some(chosen.predicted_in_full(duration_s, &load, predictors)),
     };
     match unearned {
         Some(why) => decision.only_recommended(why),

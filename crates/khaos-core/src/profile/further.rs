@@ -8,7 +8,7 @@
 use crate::observe::Observation;
 use crate::optimize::{Measures, Place, RecoveryModel, RecoveryParameters};
 use crate::profile::{IntervalBounds, PlannedTrial};
-use crate::units::{EventRate, Seconds};
+use crate::units::{CheckpointInterval, EventRate, Seconds};
 
 /// Tight enough: the standard deviation of the log of the mean recovery at which the bound that a
 /// decision uses lies 5 % above the middle, for e^(0.674·0.072) = 1.05.
@@ -80,7 +80,7 @@ fn decisive(
     let Some(objective) = objective.map(Seconds::get) else {
         return Some(at(bounds.at(0.5).seconds()));
     };
-    let candidates: Vec<f64> = bounds.candidates().map(|ci| ci.seconds()).collect();
+    let candidates: Vec<f64> = bounds.candidates().map(CheckpointInterval::seconds).collect();
     let shortest =
         candidates.iter().copied().min_by(|a, b| recovery(*a).total_cmp(&recovery(*b)))?;
     let largest_kept = candidates.iter().rfind(|ci| recovery(**ci) <= objective).copied();
@@ -95,7 +95,7 @@ mod tests {
     use crate::observe::LoadLevel;
     use crate::profile::{Recovery, Trial};
     use crate::series::Reading;
-    use crate::units::{CheckpointInterval, Span, Timestamp};
+    use crate::units::{Span, Timestamp};
 
     fn rate(eps: f64) -> EventRate {
         EventRate::new(eps).unwrap()

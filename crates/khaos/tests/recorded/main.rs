@@ -3,6 +3,7 @@
 
 mod day;
 mod fit;
+mod forecast;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -12,6 +12,8 @@ use crate::units::{CheckpointInterval, Seconds};
 pub(super) const CREDIBILITY: f64 = 0.75;
 /// A single recovery is shorter with this probability: the upper end of its 90 % interval.
 const SINGLE: f64 = 0.95;
+/// Single recoveries lie within the interval that is reported with this probability.
+const REPORTED: f64 = 0.9;
 /// Among feasible intervals, latencies within this share of the lowest count as equal.
 const SAME_LATENCY: f64 = 0.01;
 /// The interval is at least so many checkpoint durations.
@@ -118,6 +120,23 @@ impl Candidate {
                 visibility_s: ci + duration_s,
             },
             recovery_rank,
+        }
+    }
+
+    /// What is predicted, with the interval of single recoveries, which takes longer to find than all
+    /// else.
+    pub(super) fn predicted_in_full(
+        &self,
+        duration_s: f64,
+        load: &LoadForecast,
+        predictors: &Predictors,
+    ) -> Prediction {
+        let (ci, upper) = (self.interval.seconds(), load.upper.get());
+        Prediction {
+            recovery_interval90_s: predictors
+                .recovery
+                .prediction_interval(REPORTED, ci, duration_s, upper),
+            ..self.predicted
         }
     }
 
