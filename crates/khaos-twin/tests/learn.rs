@@ -125,6 +125,7 @@ impl Scene {
             injector: twin(),
             store: store(),
             bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
+            objective: None,
             budget: CloneBudget { at_once: 6, clone_minutes: 6.0 * 50.0 },
         };
         profile.reconcile(&self.job).await.unwrap();
