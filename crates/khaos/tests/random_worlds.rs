@@ -1,5 +1,6 @@
 //! Khaos on jobs that nobody tuned it to: random worlds with other time constants.
 #![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
 use khaos::score::worst_case;
 use khaos::simulate::{Policy, PolicyResult, Simulation, usual_failures};
