@@ -1,8 +1,8 @@
 //! `khaos fit`: how well do the models know a job, by recorded trials that they have not seen?
 //!
-//! profile → trials → outliers, named and left out → [`validation`]: predictions by fits without →
-//! [`Evaluation`] → JSON, a table, or a page ([`page`]). The paper's linear regressions are judged
-//! beside them in the same way, [`experiments`] asks what a few trials alone would have known.
+//! profile → trials → outliers, named and left out → `validation`: predictions by fits without →
+//! `Evaluation` → JSON, a table, or a page (`page`). The paper's linear regressions are judged
+//! beside them in the same way, `experiments` asks what a few trials alone would have known.
 
 mod chart;
 mod experiments;

@@ -1,7 +1,7 @@
 //! `khaos forecast`: how well is a workload forecast, and does the bound of its maximum hold?
 //!
-//! workload → for every minute from [`FIRST`] on what would have been forecast then → [`Origin`] →
-//! [`Evaluation`] → JSON, a table, or a page ([`page`]).
+//! workload → for every minute from `FIRST` on what would have been forecast then → `Origin` →
+//! `Evaluation` → JSON, a table, or a page (`page`).
 
 mod page;
 
