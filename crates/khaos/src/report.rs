@@ -56,7 +56,7 @@ pub fn page(report: &Report<'_>) -> anyhow::Result<String> {
         h2 { "Trials" }
         p {
             "Before that day, clones of the job were broken at the worst moment and watched until they had
-            caught up. Everything that Khaos knows about the job comes from these."
+            caught up. What Khaos knew about the job when the day began comes from these."
         }
         div.scroll { (trials(report.records)) }
         (failures(report.records))

@@ -10,8 +10,8 @@ h1 { margin-bottom: .2rem; } h2 { margin: 2.2rem 0 .4rem; font-size: 1.15rem; }
 p { max-width: 48rem; margin: .4rem 0; }
 svg { width: 100%; height: auto; display: block; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0; }
-th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-td.text { white-space: normal; }
+th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+td { white-space: nowrap; } td.text { white-space: normal; }
 th:first-child, td:first-child, td.text { text-align: left; }
 th { border-bottom: 2px solid #666; } tr.khaos td { font-weight: 600; background: #eaf3fa; }
 .scroll { overflow-x: auto; } footer { color: #555; margin: 3rem 0 1rem; font-size: .9rem; }
