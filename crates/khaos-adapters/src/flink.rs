@@ -13,6 +13,7 @@ mod history;
 mod messages;
 mod metrics;
 mod rest;
+mod submission;
 mod task;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub(crate) use self::messages::Errors;
 use self::messages::{JobSummary, Operation, Overview};
 use self::metrics::Sampler;
 use self::rest::Rest;
+pub use self::submission::Submission;
 
 /// One Flink cluster. Clones are the same cluster.
 #[derive(Debug, Clone)]

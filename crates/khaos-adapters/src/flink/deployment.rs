@@ -95,7 +95,7 @@ pub(super) async fn describe(
         shape: shape(&job, &config),
         status,
         running_since: running.map(|described| described.running_since),
-        checkpointing: settings(&config, &job.name)?,
+        checkpointing: settings(&config, &job.name, |theirs| rest.ours_ms(theirs))?,
     };
     Ok((run, described))
 }
@@ -147,18 +147,23 @@ fn no_interval(job: &str) -> PortError {
 /// The longest fallback that makes sense to anyone, ms; Flink says 2^63 − 1 for none at all.
 pub(super) const DAY_MS: i64 = 86_400_000;
 
-fn settings(config: &CheckpointConfig, job: &str) -> Result<CheckpointSettings, PortError> {
+fn settings(
+    config: &CheckpointConfig,
+    job: &str,
+    ours_ms: impl Fn(i64) -> i64,
+) -> Result<CheckpointSettings, PortError> {
     if config.interval <= 0 || config.interval > DAY_MS {
         return Err(no_interval(job));
     }
     // Rounded down: what counts as the fallback is never longer than it is.
-    let whole = u32::try_from(config.interval / 1_000).unwrap_or(1).max(1);
+    let whole = u32::try_from(ours_ms(config.interval) / 1_000).unwrap_or(1).max(1);
     let refused = |error: khaos_control::core::units::OutOfRange| {
         PortError::Refused(format!("job {job}: {error}"))
     };
     Ok(CheckpointSettings {
         interval: CheckpointInterval::from_secs(whole).map_err(refused)?,
-        min_pause: Seconds::new(config.min_pause.max(0) as f64 / 1_000.0).map_err(refused)?,
+        min_pause: Seconds::new(ours_ms(config.min_pause.max(0)) as f64 / 1_000.0)
+            .map_err(refused)?,
     })
 }
 
@@ -231,10 +236,12 @@ mod tests {
             unaligned_checkpoints: false,
             state_changelog_enabled: false,
         };
-        let taken = settings(&config(2_900), "j").unwrap();
+        let taken = settings(&config(2_900), "j", |theirs| theirs).unwrap();
         assert_eq!((taken.interval.secs(), taken.min_pause.get()), (2, 0.5));
+        let hasty = settings(&config(2_900), "j", |theirs| 12 * theirs).unwrap();
+        assert_eq!((hasty.interval.secs(), hasty.min_pause.get()), (34, 6.0));
         for none in [i64::MAX, 0, -1] {
-            let refused = settings(&config(none), "j").unwrap_err().to_string();
+            let refused = settings(&config(none), "j", |theirs| theirs).unwrap_err().to_string();
             assert!(refused.contains("execution.checkpointing.interval"), "{refused}");
         }
     }

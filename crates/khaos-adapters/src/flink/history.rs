@@ -98,9 +98,12 @@ impl Followed {
         let completed = |c: &&Checkpoint| c.status == "COMPLETED" && !c.is_savepoint;
         for checkpoint in told.history.iter().filter(completed) {
             self.completed.entry(checkpoint.id).or_insert_with(|| {
-                let triggered_at = ours(checkpoint.trigger_timestamp);
-                let completed_at = triggered_at.plus_millis(checkpoint.end_to_end_duration);
-                CompletedCheckpoint { id: checkpoint.id, triggered_at, completed_at }
+                let Checkpoint { id, trigger_timestamp, end_to_end_duration, .. } = *checkpoint;
+                CompletedCheckpoint {
+                    id,
+                    triggered_at: ours(trigger_timestamp),
+                    completed_at: ours(trigger_timestamp + end_to_end_duration),
+                }
             });
         }
         if let Some(newest) = self.completed.values().next_back().copied() {

@@ -240,7 +240,8 @@ async fn read(
         let sum = |name: &str| told.iter().find(|m| m.id == name).and_then(|m| m.sum);
         let ran_ms: Option<f64> = TIMES.into_iter().map(sum).sum();
         if let (Some(ran_ms), Some(read), Some(pending)) = (ran_ms, sum(read), sum(pending)) {
-            let ran_ms = ran_ms / f64::from(source.parallelism);
+            let speed = f64::from(rest.clock().speed());
+            let ran_ms = speed * ran_ms / f64::from(source.parallelism);
             counters.insert(source.name.clone(), Counters { at_ms: ran_ms, read, pending });
         }
     }
@@ -249,6 +250,7 @@ async fn read(
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let told = values(rest, id, vertex, &names, "max").await?;
         let highest = told.iter().filter_map(|m| m.max).reduce(f64::max);
+        let highest = highest.map(|ms| f64::from(rest.clock().speed()) * ms);
         latency = [latency, highest].into_iter().flatten().reduce(f64::max);
     }
     Ok((counters, latency))

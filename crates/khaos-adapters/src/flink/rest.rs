@@ -1,10 +1,12 @@
 //! Flink's REST API, and whose clock its times are of.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use khaos_control::clock::Clock;
 use khaos_control::core::units::Timestamp;
 use khaos_control::ports::PortError;
+use reqwest::multipart::Form;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -57,6 +59,38 @@ impl Rest {
         self.http.ask(self.http.post(path).json(body), path, Some(what)).await
     }
 
+    /// As [`Self::post`], for what takes as long as `patience`.
+    pub(super) async fn post_patiently<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+        patience: Duration,
+        what: &str,
+    ) -> Result<T, PortError> {
+        self.http.ask(self.http.post(path).json(body).timeout(patience), path, Some(what)).await
+    }
+
+    /// Sends files.
+    pub(super) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        form: Form,
+        patience: Duration,
+    ) -> Result<T, PortError> {
+        self.http.ask(self.http.post(path).multipart(form).timeout(patience), path, None).await
+    }
+
+    /// Asks for a change of what is at `path`.
+    pub(super) async fn patch(
+        &self,
+        path: &str,
+        body: &Value,
+        what: &str,
+    ) -> Result<(), PortError> {
+        let request = self.http.patch(path).json(body);
+        self.http.ask::<Value>(request, path, Some(what)).await.map(drop)
+    }
+
     /// How a PATCH of `path` with an empty object is answered, whatever that is: its status.
     pub(super) async fn patch_status(&self, path: &str) -> Result<u16, PortError> {
         let request = self.http.patch(path).json(&json!({}));
@@ -66,6 +100,7 @@ impl Rest {
     /// Learns from an answer that says what time it is at the JobManager.
     pub(super) fn compare_clocks(&self, asked: Timestamp, theirs: i64, answered: Timestamp) {
         let mut offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
+        let (asked, answered) = (self.clock.to_wall(asked), self.clock.to_wall(answered));
         if offset.learn(asked, Timestamp(theirs), answered) {
             tracing::warn!(
                 cluster = %self.base(),
@@ -84,7 +119,19 @@ impl Rest {
     /// A time of the JobManager's clock, told by ours.
     pub(super) fn ours(&self, theirs: i64) -> Timestamp {
         let offset = self.offset.lock().unwrap_or_else(PoisonError::into_inner);
-        Timestamp(theirs).plus_millis(-offset.millis())
+        self.clock.of_wall(Timestamp(theirs).plus_millis(-offset.millis()))
+    }
+
+    /// A length of time at the JobManager, ms, told by our clock.
+    pub(super) fn ours_ms(&self, theirs: i64) -> i64 {
+        theirs.saturating_mul(i64::from(self.clock.speed()))
+    }
+
+    /// A length of time of our clock, ms, as the JobManager is told it: not shorter, so that it is at
+    /// least as long when it is read back.
+    pub(super) fn theirs_ms(&self, ours: i64) -> i64 {
+        let speed = i64::from(self.clock.speed());
+        ours.saturating_add(speed - 1).div_euclid(speed)
     }
 }
 
