@@ -7,6 +7,7 @@
 //! drive, and why. What Flink was seen to do, and every trap that this has to avoid, stands in
 //! `docs/flink.md`.
 
+mod clones;
 mod deployment;
 pub mod doctor;
 mod history;
@@ -27,6 +28,7 @@ use khaos_control::core::units::Span;
 use khaos_control::ports::{Checkpoints, Jobs, Metrics, PortError, TriggerOutcome};
 use serde_json::{Value, json};
 
+pub use self::clones::{FlinkClones, Recipe};
 use self::deployment::Described;
 use self::history::{Followed, Follower};
 pub(crate) use self::messages::Errors;
@@ -106,8 +108,9 @@ impl Flink {
 #[async_trait]
 impl Jobs for Flink {
     async fn list(&self) -> Result<Vec<JobKey>, PortError> {
-        let mut names: Vec<JobKey> =
-            self.present().await?.into_iter().map(|job| JobKey(job.name)).collect();
+        let present = self.present().await?.into_iter();
+        let jobs = present.filter(|job| clones::label(&job.name).is_none());
+        let mut names: Vec<JobKey> = jobs.map(|job| JobKey(job.name)).collect();
         names.sort();
         names.dedup();
         Ok(names)

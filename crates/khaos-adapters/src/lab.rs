@@ -13,6 +13,7 @@ mod config;
 mod error;
 mod folder;
 mod install;
+mod log;
 mod process;
 mod submit;
 mod version;
@@ -33,6 +34,7 @@ use self::install::Installed;
 use self::process::{Process, end, end_leftovers, in_words, log_ends_with};
 
 pub use self::error::LabError;
+pub use self::log::PacedLog;
 pub use self::process::Role;
 pub use self::submit::{PacedJob, Rates, Then};
 pub use self::version::FlinkVersion;

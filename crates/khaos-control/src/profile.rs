@@ -21,18 +21,36 @@ use crate::clock::Clock;
 use crate::optimize::EVER;
 use crate::ports::{Checkpoints, Clones, FaultInjector, Jobs, Metrics, Store, WorkloadLog};
 
-/// From the start of a replay to the failure, beside one interval: enough for a clone to start and
-/// show a steady state, s.
-const LEAD_S: f64 = 600.0;
-/// The longest recovery that is waited for, s.
-const HOLD_S: f64 = 1_800.0;
 /// Beside two intervals, what the worst moment may keep a trial waiting, s.
 const AIM_S: f64 = 60.0;
 
-/// The stretch that a trial replays at intervals up to `longest`, if all takes as long as it may.
-pub fn stretch(longest: CheckpointInterval) -> StretchShape {
-    let interval = longest.seconds();
-    StretchShape { lead_s: LEAD_S + interval, hold_s: 2.0 * interval + AIM_S + HOLD_S }
+/// How long a trial is given.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Patience {
+    /// From the start of a replay to the failure, beside one interval: enough for a clone to start and
+    /// show a steady state.
+    pub lead: Seconds,
+    /// The longest recovery that is waited for.
+    pub recovery: Seconds,
+}
+
+impl Default for Patience {
+    /// Ten minutes, and half an hour.
+    fn default() -> Self {
+        let seconds = |s| Seconds::new(s).expect("a length of time");
+        Self { lead: seconds(600.0), recovery: seconds(1_800.0) }
+    }
+}
+
+impl Patience {
+    /// The stretch that a trial replays at intervals up to `longest`, if all takes as long as it may.
+    pub fn stretch(&self, longest: CheckpointInterval) -> StretchShape {
+        let interval = longest.seconds();
+        StretchShape {
+            lead_s: self.lead.get() + interval,
+            hold_s: 2.0 * interval + AIM_S + self.recovery.get(),
+        }
+    }
 }
 
 /// What a campaign may cost. Hard: a trial that might exceed it is not started.
@@ -81,6 +99,8 @@ pub struct Profile {
     pub objective: Option<Seconds>,
     /// What the campaign may cost.
     pub budget: CloneBudget,
+    /// How long each trial is given.
+    pub patience: Patience,
 }
 
 impl std::fmt::Debug for Profile {
@@ -166,7 +186,7 @@ impl Profile {
 
     /// How many trials the budget allows, each counted with the longest it may take.
     fn affordable(&self) -> Result<usize, BudgetTooSmall> {
-        let StretchShape { lead_s, hold_s } = stretch(self.bounds.max());
+        let StretchShape { lead_s, hold_s } = self.patience.stretch(self.bounds.max());
         let trial_minutes = (lead_s + hold_s) / 60.0;
         let CloneBudget { at_once, clone_minutes } = self.budget;
         let trials = (clone_minutes / trial_minutes).floor();

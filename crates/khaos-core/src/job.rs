@@ -125,6 +125,8 @@ pub struct JobRun {
     pub running_since: Option<Timestamp>,
     /// The engine's own checkpoint settings.
     pub checkpointing: CheckpointSettings,
+    /// When the engine noticed failures of this deployment, oldest first, as far as it remembers.
+    pub noticed: Vec<Timestamp>,
 }
 
 impl JobRun {
@@ -163,6 +165,13 @@ pub struct PendingCheckpoint {
     pub acknowledged: u32,
     /// Subtasks in all.
     pub subtasks: u32,
+}
+
+impl PendingCheckpoint {
+    /// Whether at least half of the subtasks have acknowledged it.
+    pub fn half_done(&self) -> bool {
+        2 * self.acknowledged >= self.subtasks
+    }
 }
 
 /// What the engine remembers of a job's checkpoints.

@@ -25,6 +25,12 @@ impl RecordId {
         &self.0
     }
 
+    /// The id that these digits are; `None` where they are none.
+    pub fn of_digits(digits: &str) -> Option<Self> {
+        let hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+        (digits.len() == 32 && digits.chars().all(hex)).then(|| Self(digits.to_owned()))
+    }
+
     /// A number made of the id: the seed of whatever has to be the same whenever this record is.
     pub fn number(&self) -> u64 {
         u64::from_str_radix(&self.0[..16], 16).expect("an id starts with 16 hex digits")

@@ -87,6 +87,8 @@ pub(crate) struct Engine {
     latency: Latency,
     readout: Readout,
     failures: Vec<Failure>,
+    /// When failures of the present deployment were noticed.
+    noticed: Vec<Timestamp>,
     /// Failures of nature: each strikes when the first checkpoint after it is about to complete.
     armed: VecDeque<Timestamp>,
     stalled_ms: i64,
@@ -126,6 +128,7 @@ impl Engine {
             latency: Latency::new(&world, seed, noise, now),
             readout: Readout::new(&world, seed, noise, outages, now),
             failures: Vec::new(),
+            noticed: Vec::new(),
             armed: failures.into(),
             stalled_ms: 0,
             world,
@@ -183,6 +186,7 @@ impl Engine {
         match self.vitality {
             Vitality::Dead { noticed_at, .. } if noticed_at <= self.now => {
                 self.attempt += 1;
+                self.noticed.push(self.now);
                 self.checkpointing.abort("the job failed");
                 let until = self.now.plus_secs(self.world.restart_s * self.luck());
                 self.vitality = Vitality::Starting { until };
@@ -251,6 +255,7 @@ impl Engine {
         self.stalled_ms += until.0 - self.now.0;
         self.vitality = Vitality::Starting { until };
         self.attempt = 0;
+        self.noticed.clear();
         self.checkpointing.redeploy(settings, self.now, self.position);
         true
     }
@@ -298,6 +303,10 @@ impl Engine {
 
     pub(crate) fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    pub(crate) fn noticed(&self) -> &[Timestamp] {
+        &self.noticed
     }
 
     pub(crate) fn failures(&self) -> &[Failure] {

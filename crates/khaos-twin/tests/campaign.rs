@@ -15,7 +15,7 @@ use khaos_control::core::units::{CheckpointInterval, Span, Timestamp};
 use khaos_control::observe::{GRACE_MS, Observe};
 use khaos_control::optimize::Optimize;
 use khaos_control::ports::{CloneHost, Clones, PortError, Store};
-use khaos_control::profile::{CloneBudget, Profile, stretch};
+use khaos_control::profile::{CloneBudget, Patience, Profile};
 use khaos_control::{ReconcileError, core};
 use khaos_twin::{MemoryStore, Twin, TwinConfig, Workload, World};
 use tokio::sync::Notify;
@@ -143,7 +143,7 @@ impl Cluster {
         let secs = |s| CheckpointInterval::from_secs(s).unwrap();
         let bounds = IntervalBounds::new(secs(5), secs(60)).unwrap();
         self.observe(store.clone())
-            .conclude(&self.job, self.recorded, stretch(bounds.max()))
+            .conclude(&self.job, self.recorded, Patience::default().stretch(bounds.max()))
             .await?;
         let profile = Profile {
             clock: self.clock,
@@ -157,6 +157,7 @@ impl Cluster {
             bounds,
             objective: None,
             budget,
+            patience: Patience::default(),
         };
         profile.reconcile(&self.job).await?;
         let goals = core::optimize::Goals {

@@ -162,6 +162,7 @@ impl Life {
                     load_during: None,
                     checkpoint_duration: Seconds::new(self.duration).ok(),
                     failed_within: None,
+                    detection: None,
                 }
             })
             .collect();

@@ -17,7 +17,7 @@ use khaos_control::core::units::{CheckpointInterval, Millis, Seconds, Span, Time
 use khaos_control::observe::Observe;
 use khaos_control::optimize::Optimize;
 use khaos_control::ports::{Actuator, Clones, Jobs};
-use khaos_control::profile::{CloneBudget, Profile, stretch};
+use khaos_control::profile::{CloneBudget, Patience, Profile};
 use khaos_control::tuner::{Mode, Tuner};
 use khaos_twin::{MemoryStore, Redeployer, Twin, TwinConfig, Workload, World};
 
@@ -114,7 +114,7 @@ impl Scene {
             store: store(),
         };
         let observed = Span { from: START, to: self.clock.now() };
-        observe.conclude(&self.job, observed, stretch(secs(60))).await.unwrap();
+        observe.conclude(&self.job, observed, Patience::default().stretch(secs(60))).await.unwrap();
         let profile = Profile {
             clock: self.clock,
             jobs: twin(),
@@ -127,6 +127,7 @@ impl Scene {
             bounds: IntervalBounds::new(secs(5), secs(60)).unwrap(),
             objective: None,
             budget: CloneBudget { at_once: 6, clone_minutes: 6.0 * 50.0 },
+            patience: Patience::default(),
         };
         profile.reconcile(&self.job).await.unwrap();
     }

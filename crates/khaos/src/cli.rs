@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use khaos_control::profile::stretch;
+use khaos_control::profile::Patience;
 use khaos_core::profile::IntervalBounds;
 use khaos_core::units::{CheckpointInterval, Millis, Seconds};
 use serde_json::json;
@@ -163,7 +163,7 @@ impl SimulateArgs {
                 )));
             }
         }
-        let replayed = stretch(bounds.max());
+        let replayed = Patience::default().stretch(bounds.max());
         let needed_s = replayed.lead_s + replayed.hold_s;
         let profiles = |policy: &&Policy| {
             matches!(policy, Policy::Khaos | Policy::KhaosRedeploying | Policy::Paper)

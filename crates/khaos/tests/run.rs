@@ -12,7 +12,7 @@ use khaos_control::clock::Clock;
 use khaos_control::observe::Observe;
 use khaos_control::optimize::Optimize;
 use khaos_control::ports::{Checkpoints, Clones, Jobs, Metrics, PortError, Store, TriggerOutcome};
-use khaos_control::profile::{CloneBudget, Profile, stretch};
+use khaos_control::profile::{CloneBudget, Patience, Profile};
 use khaos_core::job::{
     CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, TriggerId,
 };
@@ -103,7 +103,7 @@ impl Cluster {
         };
         let bounds = job().bounds(secs(60));
         let observed = Span { from: START, to: self.clock.now() };
-        observe.conclude(&key, observed, stretch(bounds.max())).await.unwrap();
+        observe.conclude(&key, observed, Patience::default().stretch(bounds.max())).await.unwrap();
         let profile = Profile {
             clock: self.clock,
             jobs: self.twin.clone(),
@@ -116,6 +116,7 @@ impl Cluster {
             bounds,
             objective: None,
             budget: CloneBudget { at_once: 3, clone_minutes: 6.0 * 50.0 },
+            patience: Patience::default(),
         };
         profile.reconcile(&key).await.unwrap();
         let goals = Goals {

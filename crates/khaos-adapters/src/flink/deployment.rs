@@ -6,7 +6,7 @@ use khaos_control::core::job::{
 use khaos_control::core::units::{CheckpointInterval, Seconds, Timestamp};
 use khaos_control::ports::PortError;
 
-use super::messages::{CheckpointConfig, JobDetails, VertexDetails};
+use super::messages::{CheckpointConfig, Exceptions, JobDetails, VertexDetails};
 use super::rest::Rest;
 
 /// What changes only when the job starts again, in whole or in part.
@@ -16,6 +16,8 @@ pub(super) struct Described {
     start: Start,
     running_since: Timestamp,
     attempt: u32,
+    /// When failures were noticed, oldest first.
+    noticed: Vec<Timestamp>,
     config: CheckpointConfig,
 }
 
@@ -96,6 +98,7 @@ pub(super) async fn describe(
         status,
         running_since: running.map(|described| described.running_since),
         checkpointing: settings(&config, &job.name, |theirs| rest.ours_ms(theirs))?,
+        noticed: described.as_ref().map_or_else(Vec::new, |described| described.noticed.clone()),
     };
     Ok((run, described))
 }
@@ -124,8 +127,12 @@ async fn ask(rest: &Rest, job: &JobDetails, start: Start) -> Result<Option<Descr
         return Ok(None);
     }
     let config = checkpoint_config(rest, &id).await?;
+    let told: Exceptions = rest.get(&format!("/jobs/{id}/exceptions"), &name(&id)).await?;
+    let mut noticed: Vec<Timestamp> =
+        told.history.entries.iter().map(|entry| rest.ours(entry.timestamp)).collect();
+    noticed.sort_unstable();
     let running_since = rest.ours(running_since);
-    Ok(Some(Described { start, running_since, attempt, config }))
+    Ok(Some(Described { start, running_since, attempt, noticed, config }))
 }
 
 async fn checkpoint_config(rest: &Rest, id: &EngineJobId) -> Result<CheckpointConfig, PortError> {

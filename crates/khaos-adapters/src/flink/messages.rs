@@ -77,6 +77,24 @@ pub(super) struct Subtask {
     pub(super) start_time: i64,
 }
 
+/// `GET /jobs/J/exceptions`
+#[derive(Debug, Deserialize)]
+pub(super) struct Exceptions {
+    #[serde(rename = "exceptionHistory")]
+    pub(super) history: ExceptionHistory,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ExceptionHistory {
+    /// Newest first; sixteen of them unless configured otherwise.
+    pub(super) entries: Vec<ExceptionEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ExceptionEntry {
+    pub(super) timestamp: i64,
+}
+
 /// `GET /jobs/J/checkpoints/config`
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct CheckpointConfig {

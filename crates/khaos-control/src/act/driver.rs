@@ -333,6 +333,7 @@ mod tests {
             status: running_since.map_or(JobStatus::Restarting, |_| JobStatus::Running),
             running_since: running_since.map(Timestamp),
             checkpointing: CheckpointSettings::full(secs(60)),
+            noticed: Vec::new(),
         }
     }
 

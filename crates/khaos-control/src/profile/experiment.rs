@@ -7,7 +7,7 @@ use khaos_core::profile::{Evidence, PlannedTrial, Progress, Recovery, Trial, ass
 use khaos_core::record::RecordId;
 use khaos_core::units::{Span, Timestamp};
 
-use super::{AIM_S, HOLD_S, LEAD_S, Profile, stretch};
+use super::{AIM_S, Profile};
 use crate::ReconcileError;
 use crate::ports::{CloneId, CloneSpec, Fault, PortError};
 
@@ -15,8 +15,10 @@ use crate::ports::{CloneId, CloneSpec, Fault, PortError};
 const LOOK_S: f64 = 5.0;
 /// Readings from this long before a failure are its baseline and what leads up to it, s.
 const BEFORE_S: f64 = 400.0;
-/// A failure just before a checkpoint completes: at this share of its usual duration,
+/// A failure just before a checkpoint completes: at this share of the duration of a quick one,
 const NEARLY_DONE: f64 = 0.9;
+/// which is this quantile of durations,
+const QUICK: f64 = 0.1;
 /// and this long before, for the call to arrive, s.
 const CALL_S: f64 = 0.1;
 /// What a clone may live beyond its experiment before anyone may sweep it, s.
@@ -33,7 +35,7 @@ impl Profile {
         index: u32,
         planned: &PlannedTrial,
     ) -> Result<Trial, ReconcileError> {
-        let replayed = stretch(planned.interval);
+        let replayed = self.patience.stretch(planned.interval);
         let lifetime = replayed.lead_s + replayed.hold_s + SLACK_S;
         let spec = CloneSpec {
             of: job.clone(),
@@ -65,11 +67,12 @@ impl Profile {
     ) -> Result<Trial, Spoilt> {
         self.log.replay(job, planned.stretch.from, clone).await?;
         let began_at = self.clock.now();
-        let lead_s = LEAD_S + planned.interval.seconds();
-        self.until_steady(clone, began_at.plus_secs(lead_s)).await?;
+        let lead_s = self.patience.lead.get();
+        let deadline = began_at.plus_secs(lead_s + planned.interval.seconds());
+        self.until_steady(clone, deadline).await?;
         // Every trial fails at the same place of its stretch, but for an interval: the load that it
         // was planned for is there.
-        self.clock.sleep_until(began_at.plus_secs(LEAD_S)).await;
+        self.clock.sleep_until(began_at.plus_secs(lead_s)).await;
         self.until_worst_moment(clone, planned).await?;
 
         let failed_at = self.clock.now();
@@ -110,8 +113,9 @@ impl Profile {
         }
     }
 
-    /// Waits for the moment at which a failure costs most: just before a checkpoint completes. A
-    /// checkpoint that completes meanwhile moves it; at most two intervals are waited for it.
+    /// Waits for the moment at which a failure costs most: just before a checkpoint completes, which is
+    /// when most of it should be done and at least half of its subtasks say that they are. A checkpoint
+    /// that completes meanwhile moves it; at most two intervals are waited for it.
     async fn until_worst_moment(
         &self,
         clone: &CloneId,
@@ -119,12 +123,13 @@ impl Profile {
     ) -> Result<(), Spoilt> {
         let interval = planned.interval.seconds();
         let deadline = self.clock.now().plus_secs(2.0 * interval + AIM_S);
-        let mut aimed_at = None;
         loop {
             let history = self.checkpoints.history(clone.engine_id()).await?;
+            let now = self.clock.now();
             let all = Span { from: Timestamp(i64::MIN), to: Timestamp(i64::MAX) };
+            // By the quick ones: of one that takes longer, half of the subtasks are waited for below.
             let (Some(newest), Some(duration)) =
-                (history.newest(), history.duration_quantile(all, 0.5))
+                (history.newest(), history.duration_quantile(all, QUICK))
             else {
                 if self.look_again().await >= deadline {
                     return Err(Spoilt::NoCheckpoint);
@@ -133,27 +138,26 @@ impl Profile {
             };
             let age = (interval + NEARLY_DONE * duration - CALL_S).max(0.0);
             let worst = newest.triggered_at.plus_secs(age);
-            if aimed_at == Some(worst) || self.clock.now() >= deadline {
-                return Ok(());
-            }
-            if worst >= self.clock.now() {
-                aimed_at = Some(worst);
+            if now < worst {
                 self.clock.sleep_until(worst).await;
+            } else if history.pending.is_some_and(|pending| pending.half_done()) || now >= deadline
+            {
+                return Ok(());
             } else {
-                self.clock.sleep_until(self.clock.now().plus_secs(CALL_S)).await;
+                self.clock.sleep_until(now.plus_secs(CALL_S)).await;
             }
         }
     }
 
-    /// Waits until the lag says that the failure is over; at most [`HOLD_S`]. Returns until
-    /// when the clone was watched.
+    /// Waits until the lag says that the failure is over, as long as patience lasts. Returns until when
+    /// the clone was watched.
     async fn until_recovered(
         &self,
         clone: &CloneId,
         baseline: &Baseline,
         failed_at: Timestamp,
     ) -> Result<Timestamp, Spoilt> {
-        let deadline = failed_at.plus_secs(HOLD_S);
+        let deadline = failed_at.plus_secs(self.patience.recovery.get());
         loop {
             let now = self.look_again().await;
             let span = Span { from: failed_at, to: now.plus_millis(1) };

@@ -120,6 +120,7 @@ mod tests {
             status: JobStatus::Running,
             running_since: running_since.map(Timestamp),
             checkpointing: CheckpointSettings::periodic(CheckpointInterval::from_secs(9).unwrap()),
+            noticed: Vec::new(),
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Trial {
     pub recovery: Recovery,
     /// Failure → every vertex running again.
     pub dead_time: Option<Seconds>,
+    /// The part of the dead time until the engine noticed the failure; the rest is the restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Seconds>,
     /// Failure − trigger of the checkpoint that was restored.
     pub age: Option<Seconds>,
     /// Events that the catch-up had to work off: those that arrived from the restored checkpoint
@@ -70,6 +73,7 @@ impl Trial {
             latency: None,
             recovery,
             dead_time: None,
+            detection: None,
             age: None,
             backlog: None,
             catch_up: None,
@@ -114,6 +118,8 @@ pub fn assemble(evidence: &Evidence<'_>) -> Trial {
     let elapsed = |to: Timestamp| Seconds::new(to.secs_since(failed_at)).ok();
 
     let back_at = evidence.run_after.running_since.filter(|&at| at > failed_at);
+    let within = Span { from: failed_at, to: back_at.unwrap_or(failed_at) };
+    let noticed = evidence.run_after.noticed.iter().copied().find(|&at| within.contains(at));
     let restored = evidence.history_after.restored.filter(|c| c.triggered_at <= failed_at);
     let mean_arrival = |from, to| match arrival.mean(Span { from, to }) {
         Reading::Known(rate) => EventRate::new(rate).ok(),
@@ -138,6 +144,7 @@ pub fn assemble(evidence: &Evidence<'_>) -> Trial {
             (Progress::NotOver, Some(seconds)) => Recovery::Censored(seconds),
         },
         dead_time: back_at.and_then(elapsed),
+        detection: noticed.and_then(elapsed),
         age: restored.and_then(|c| Seconds::new(failed_at.secs_since(c.triggered_at)).ok()),
         backlog,
         catch_up: back_at.and_then(|back| {
@@ -218,6 +225,7 @@ mod tests {
             status: JobStatus::Running,
             running_since: Some(at(320.0)),
             checkpointing: CheckpointSettings::periodic(interval),
+            noticed: vec![at(100.0), at(303.0), at(305.0)],
         };
         let evidence = Evidence {
             index: 0,
@@ -235,6 +243,7 @@ mod tests {
         // s < 1 once the lag is below 100: first seen at 335 s, where it is 0.
         assert_eq!(trial.recovery, Recovery::Measured(Seconds::new(35.0).unwrap()));
         assert_eq!(trial.dead_time.map(Seconds::get), Some(20.0));
+        assert_eq!(trial.detection.map(Seconds::get), Some(3.0));
         assert_eq!(trial.age.map(Seconds::get), Some(10.0));
         // 30 s of arrivals, less the 1 s that counts as normal.
         assert_eq!(trial.backlog.map(Events::get), Some(2_900.0));

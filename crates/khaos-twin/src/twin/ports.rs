@@ -60,6 +60,7 @@ impl Jobs for Twin {
                 status,
                 running_since,
                 checkpointing: engine.checkpointing().settings(),
+                noticed: engine.noticed().to_vec(),
             }
         })
     }

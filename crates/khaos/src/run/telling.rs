@@ -175,6 +175,7 @@ mod tests {
             load_during: None,
             checkpoint_duration: None,
             failed_within: Some(seconds(2.5)),
+            detection: None,
         };
         let told = |measured: Measured, failed_at, predicted: Option<(f64, f64)>| {
             let failure = Failure {

@@ -7,7 +7,7 @@ use khaos_control::clock::Clock;
 use khaos_control::observe::{GRACE_MS, Observe};
 use khaos_control::optimize::Optimize;
 use khaos_control::ports::Clones;
-use khaos_control::profile::{CloneBudget, Profile, stretch};
+use khaos_control::profile::{CloneBudget, Patience, Profile};
 use khaos_core::job::{CheckpointSettings, JobKey};
 use khaos_core::observe::{Minute, observe_levels};
 use khaos_core::record::{Kind, Record};
@@ -64,7 +64,7 @@ pub(super) fn rehearse_paper(simulation: &Simulation) -> anyhow::Result<Rehearsa
         let observed = observe(simulation, trials, unwatched()).await?;
         let records = observed.memory.all();
         let minutes: Vec<&Minute> = records.iter().filter_map(|record| record.minute()).collect();
-        let shape = stretch(simulation.bounds.max());
+        let shape = Patience::default().stretch(simulation.bounds.max());
         let levels = observe_levels(&minutes, shape, paper::LOADS)?.levels;
         let plan = paper::design(&levels, simulation.bounds);
         let profiled = observed.profile.run(&observed.job, observed.observation.id(), plan).await;
@@ -114,7 +114,7 @@ async fn observe(
         checkpoints: twin.clone(),
         store: store.clone(),
     };
-    let replayed = stretch(simulation.bounds.max());
+    let replayed = Patience::default().stretch(simulation.bounds.max());
     // Half a trial more than wanted: no rounding may cost one.
     let clone_minutes = (trials as f64 + 0.5) * (replayed.lead_s + replayed.hold_s) / 60.0;
     let profile = Profile {
@@ -129,6 +129,7 @@ async fn observe(
         bounds: simulation.bounds,
         objective: Some(simulation.recovery),
         budget: CloneBudget { at_once: AT_ONCE, clone_minutes },
+        patience: Patience::default(),
     };
     let optimize = Optimize::new(clock, twin.clone(), store, simulation.goals());
 

@@ -34,6 +34,7 @@ fn predictors() -> Predictors {
                 load_during: None,
                 checkpoint_duration: quantity(0.0),
                 failed_within: None,
+                detection: None,
             }
         })
         .collect();
@@ -102,6 +103,7 @@ fn decided_by(case: &Case, predictors: Option<&Predictors>) -> Decision {
         status: case.status,
         running_since: Some(Timestamp(0)),
         checkpointing: CheckpointSettings::full(secs(60)),
+        noticed: Vec::new(),
     };
     let mut objectives = Objectives::recovery_and_latency(
         Seconds::new(case.recovery).unwrap(),
@@ -210,6 +212,7 @@ fn unasked_in_the_dark_or_after_a_rollback_it_holds() {
         status: JobStatus::Running,
         running_since: Some(Timestamp(0)),
         checkpointing: CheckpointSettings::full(secs(60)),
+        noticed: Vec::new(),
     };
     let goals = Goals {
         objectives: Objectives {
@@ -291,6 +294,7 @@ fn without_trials_what_is_missing_holds_all_the_more() {
         status: JobStatus::Running,
         running_since: Some(Timestamp(0)),
         checkpointing: CheckpointSettings::full(secs(60)),
+        noticed: Vec::new(),
     };
     let goals = Goals {
         objectives: Objectives::recovery_and_latency(
@@ -363,6 +367,7 @@ fn hindsight_knows_the_age_of_the_checkpoint() {
         latency: None,
         recovery: Recovery::Spoilt("not of interest here".into()),
         dead_time: None,
+        detection: None,
         age: Seconds::new(age).ok(),
         backlog: None,
         catch_up: None,

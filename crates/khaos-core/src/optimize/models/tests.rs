@@ -35,6 +35,7 @@ pub(in crate::optimize) fn failure(
         load_during: None,
         checkpoint_duration: Some(seconds(1.0)),
         failed_within: Some(seconds(2.5)),
+        detection: None,
     };
     Failure {
         engine_id: EngineJobId("e".into()),

@@ -47,6 +47,7 @@ fn trial(index: u32, interval: u32, load: f64, noise: f64, in_parts: bool) -> Tr
         load_during: None,
         checkpoint_duration: seconds(0.0),
         failed_within: None,
+        detection: None,
     }
 }
 

@@ -98,6 +98,7 @@ impl Story {
             status: JobStatus::Running,
             running_since: Some(at(620.0)),
             checkpointing: CheckpointSettings::periodic(interval),
+            noticed: Vec::new(),
         };
         measure(&Aftermath {
             interval,
