@@ -5,6 +5,7 @@
 //! at once as the budget allows, and appends each result as it arrives. Interrupted anywhere, it goes on from there and ends with the same records.
 
 mod experiment;
+mod subject;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use khaos_core::record::{Fact, Kind, Record, RecordId};
 use khaos_core::units::{CheckpointInterval, Seconds};
 use thiserror::Error;
 
+pub use self::subject::{Spoilt, Subject};
 use crate::ReconcileError;
 use crate::clock::Clock;
 use crate::optimize::EVER;
