@@ -3,13 +3,14 @@
 //!
 //! The story of [`Lab::up`], one file each: *install* (Flink's jars and the job, once, by Maven) →
 //! *folder* (one lab at a time, nobody else's files) → *config* (ports, `config.yaml`) → *process*
-//! (start, watch, find again, end) → ready → *submit*. What was measured is in `lab/README.md`.
+//! (start, watch, find again, end) → ready → *submit* → *deliveries*. What was measured is in `lab/README.md`.
 //!
 //! Nothing stays behind: [`Lab::down`] ends the processes in order and removes the run folder, dropping
 //! a lab does so by force, and what a killed khaos left is found by the marks that the processes carry,
 //! by the next [`Lab::up`] or [`down`].
 
 mod config;
+mod deliveries;
 mod error;
 mod folder;
 mod install;
@@ -33,6 +34,7 @@ use self::folder::{Found, RunFolder, State};
 use self::install::Installed;
 use self::process::{Process, end, end_leftovers, in_words, log_ends_with};
 
+pub use self::deliveries::{Delivered, delivered};
 pub use self::error::LabError;
 pub use self::log::PacedLog;
 pub use self::process::Role;

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use khaos_adapters::lab::{Lab, LabConfig, LabError, PacedJob, Phase, Role, down, status};
+use khaos_adapters::lab::{
+    Delivered, Lab, LabConfig, LabError, PacedJob, Phase, Role, delivered, down, status,
+};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, sleep_until};
@@ -100,6 +102,110 @@ async fn a_lab_of_flink_2_survives_its_failures() {
 #[ignore = "starts a real Flink: ./test.sh runs it"]
 async fn a_lab_of_flink_1_20_survives_its_failures() {
     a_lab_survives_its_failures("1.20", 23_700).await;
+}
+
+/// Waits until the job has completed two checkpoints more, the first of which may have begun before.
+async fn two_checkpoints(lab: &Lab, id: &str) -> Value {
+    let path = format!("/jobs/{id}/checkpoints");
+    let completed = |said: &Value| said["counts"]["completed"].as_u64().unwrap();
+    let before = completed(&get(lab, &path).await);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let said = get(lab, &path).await;
+        if completed(&said) >= before + 2 {
+            return said;
+        }
+        assert!(Instant::now() < deadline, "{said:#}");
+        sleep_until(Instant::now() + Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until so many events are delivered, and then for what should not come.
+async fn all_delivered(lab: &Lab, id: &str, dir: &Path, events: u64) -> Delivered {
+    let deadline = Instant::now() + Duration::from_secs(40);
+    loop {
+        let so_far = delivered(dir).unwrap();
+        if so_far.events >= events {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{so_far:?} of {events}");
+        sleep_until(Instant::now() + Duration::from_millis(100)).await;
+    }
+    two_checkpoints(lab, id).await;
+    delivered(dir).unwrap()
+}
+
+/// One job counts from its submission on, the other from when it is told; a TaskManager dies under both.
+async fn deliveries_are_exactly_once(version: &str, port_base: u16) {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let cache = std::env::var_os("KHAOS_CACHE").map(PathBuf::from);
+    let folder = dir.path().join("lab");
+    let config = LabConfig {
+        port_base,
+        version: version.parse().unwrap(),
+        ..LabConfig::new(&folder, cache.unwrap_or(workspace.join("target/lab-cache")))
+    };
+    let mut lab = Lab::up(config, |_| ()).await.unwrap();
+    let job = |name: &str, rates: &str| PacedJob {
+        name: name.to_owned(),
+        rates: rates.parse().unwrap(),
+        state_bytes: 100_000,
+        deliveries: Some(dir.path().join(name)),
+        flink_configuration: [("execution.checkpointing.interval".to_owned(), "1 s".to_owned())]
+            .into(),
+        ..PacedJob::default()
+    };
+    let start = dir.path().join("start");
+    let told = PacedJob {
+        starts_with: Some(start.clone()),
+        parallelism: 1,
+        ..job("told", "70:100,3600:0")
+    };
+    let told_id = lab.submit(&told).await.unwrap();
+    runs(&mut lab, &told_id).await;
+    let counted = job("counted", "8:500,3600:0");
+    let counted_id = lab.submit(&counted).await.unwrap();
+    runs(&mut lab, &counted_id).await;
+
+    let checkpoints = two_checkpoints(&lab, &told_id).await;
+    let acknowledging = &checkpoints["latest"]["completed"]["num_subtasks"];
+    assert_eq!(*acknowledging, 2, "the sink and its committer are chained to the work");
+    let told_dir = told.deliveries.unwrap();
+    assert_eq!(delivered(&told_dir).unwrap(), Delivered::first(0), "nothing arrives yet");
+    let now = get(&lab, &format!("/jobs/{told_id}")).await["now"].as_i64().unwrap();
+    let unfinished = dir.path().join("start.unfinished");
+    std::fs::write(&unfinished, format!("{} {now}", now - 65_000)).unwrap();
+    std::fs::rename(&unfinished, &start).unwrap();
+
+    let counted_dir = counted.deliveries.unwrap();
+    let before = delivered(&counted_dir).unwrap();
+    lab.kill_taskmanager(1);
+    lab.start_taskmanager(1).unwrap();
+    lab.ready().await.unwrap();
+    let all = counted.rates.events();
+    assert!((1..all).contains(&before.events), "it died in the middle: {before:?}");
+    assert_eq!(all_delivered(&lab, &counted_id, &counted_dir, all).await, Delivered::first(all));
+    let restored = get(&lab, &format!("/jobs/{counted_id}/checkpoints")).await;
+    assert!(restored["latest"]["restored"]["id"].is_u64(), "{restored:#}");
+
+    // 6500 of its 7000 events had arrived by then.
+    let (skipped, last) = (Delivered::first(6_500), Delivered::first(told.rates.events()));
+    let read = Delivered { events: last.events - skipped.events, sum: last.sum - skipped.sum };
+    assert_eq!(all_delivered(&lab, &told_id, &told_dir, read.events).await, read);
+}
+
+#[tokio::test]
+#[ignore = "starts a real Flink: ./test.sh runs it"]
+async fn deliveries_of_flink_2_are_exactly_once() {
+    deliveries_are_exactly_once("2", 27_600).await;
+}
+
+#[tokio::test]
+#[ignore = "starts a real Flink: ./test.sh runs it"]
+async fn deliveries_of_flink_1_20_are_exactly_once() {
+    deliveries_are_exactly_once("1.20", 27_600).await;
 }
 
 #[tokio::test]

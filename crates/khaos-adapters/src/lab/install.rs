@@ -29,6 +29,8 @@ macro_rules! job_files {
 }
 const JOB: &[(&str, &str)] = &job_files![
     "pom.xml",
+    "src/main/java/khaos/lab/CountingSink.java",
+    "src/main/java/khaos/lab/Delivery.java",
     "src/main/java/khaos/lab/Event.java",
     "src/main/java/khaos/lab/JobOptions.java",
     "src/main/java/khaos/lab/KeySlots.java",
@@ -41,6 +43,7 @@ const JOB: &[(&str, &str)] = &job_files![
     "src/main/java/khaos/lab/PacedWork.java",
     "src/main/java/khaos/lab/Pacer.java",
     "src/main/java/khaos/lab/RateSchedule.java",
+    "src/main/java/khaos/lab/Start.java",
 ];
 
 /// What a lab is started from.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use reqwest::multipart::{Form, Part};
@@ -15,6 +16,17 @@ use crate::flink::Errors;
 /// What arrives: for how long (s) at which rate (events/s), one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rates(Vec<(f64, u64)>);
+
+impl Rates {
+    /// How many events arrive at a source while they last, before the last one holds on or all repeat.
+    pub fn events(&self) -> u64 {
+        let thousandths = |(seconds, rate): &(f64, u64)| {
+            u128::from((seconds * 1_000.0).round() as u64) * u128::from(*rate)
+        };
+        let events = self.0.iter().map(thousandths).sum::<u128>() / 1_000;
+        u64::try_from(events).unwrap_or(u64::MAX)
+    }
+}
 
 impl FromStr for Rates {
     type Err = String;
@@ -70,6 +82,10 @@ pub struct PacedJob {
     /// When the rates begin, ms since the epoch; the submission when `None`. A job that continues from a
     /// savepoint needs that of the job before.
     pub epoch_ms: Option<i64>,
+    /// A file that tells when the rates begin, instead of `epoch_ms`: `EPOCH_MS FROM_MS`, ms since the epoch.
+    /// Nothing arrives until it is there, renamed into place; then the rates begin at the first, which may
+    /// be past, and what arrived before the second is skipped. The state is there before.
+    pub starts_with: Option<PathBuf>,
     /// What it sustains, events/s, over all sources.
     pub capacity: u64,
     /// Size of its keyed state, bytes.
@@ -82,6 +98,9 @@ pub struct PacedJob {
     pub sources: u32,
     /// Whether its sources tell what waits for them, as `pendingRecords`.
     pub reports_lag: bool,
+    /// The folder in which it counts what it delivers, exactly once ([`super::delivered`]); nothing counts it
+    /// when `None`. Only what a complete checkpoint covers is there. The job makes the folder.
+    pub deliveries: Option<PathBuf>,
     /// Flink configuration of this job alone.
     pub flink_configuration: BTreeMap<String, String>,
 }
@@ -93,12 +112,14 @@ impl Default for PacedJob {
             rates: Rates(vec![(3_600.0, 2_000)]),
             then: Then::Hold,
             epoch_ms: None,
+            starts_with: None,
             capacity: 5_000,
             state_bytes: 10_000_000,
             keys: 1_024,
             parallelism: 2,
             sources: 1,
             reports_lag: true,
+            deliveries: None,
             flink_configuration: BTreeMap::new(),
         }
     }
@@ -123,8 +144,14 @@ impl PacedJob {
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value])
         .collect();
-        if let Some(epoch) = self.epoch_ms {
-            arguments.extend(["--epoch-ms".to_owned(), epoch.to_string()]);
+        let path = |path: &PathBuf| path.display().to_string();
+        let given = [
+            ("--epoch-ms", self.epoch_ms.map(|epoch| epoch.to_string())),
+            ("--starts-with", self.starts_with.as_ref().map(path)),
+            ("--deliveries", self.deliveries.as_ref().map(path)),
+        ];
+        for (name, value) in given {
+            arguments.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
         }
         // The job gives itself no name, so that this one holds.
         let mut configuration = self.flink_configuration.clone();
@@ -202,19 +229,28 @@ mod tests {
     }
 
     #[test]
+    fn rates_hold_so_many_events() {
+        let texts = [("8:500,3600:0", 4_000), ("0.029:1000", 29), ("0.001:500,0.002:700", 1)];
+        for (text, events) in texts {
+            assert_eq!(text.parse::<Rates>().unwrap().events(), events, "{text}");
+        }
+    }
+
+    #[test]
     fn the_name_of_the_job_is_part_of_its_configuration() {
         let job = PacedJob {
             name: "my job".to_owned(),
             epoch_ms: Some(7),
             sources: 2,
             reports_lag: false,
+            deliveries: Some("/a".into()),
             flink_configuration: [("a".to_owned(), "b".to_owned())].into(),
             ..PacedJob::default()
         };
         let request = job.run_request();
         assert_eq!(request["flinkConfiguration"], json!({"a": "b", "pipeline.name": "my job"}));
         let arguments = "--rates 3600:2000 --then hold --capacity 5000 --state-bytes 10000000 \
-                         --keys 1024 --sources 2 --report-lag false --epoch-ms 7";
+                         --keys 1024 --sources 2 --report-lag false --epoch-ms 7 --deliveries /a";
         assert_eq!(request["programArgsList"], json!(arguments.split(' ').collect::<Vec<_>>()));
     }
 }

@@ -11,27 +11,31 @@ import java.util.stream.IntStream;
  * belong to the cluster and to the submission's own configuration, which is what Khaos exercises.
  *
  * @param schedule when events arrive at each source
- * @param epochMs wall clock at which the schedule starts
+ * @param start when the schedule starts
  * @param capacity events per second the whole job can sustain
  * @param stateBytes size of the keyed state of the whole job
  * @param keys number of keys the state is spread over
  * @param parallelism parallelism of the job, or empty to leave it to the submission
  * @param sources number of sources, each with the whole schedule
  * @param reportsLag whether the sources tell how many events wait for them
+ * @param deliveries folder in which what is delivered is counted, exactly once; empty to count nothing
  */
 record JobOptions(
         RateSchedule schedule,
-        long epochMs,
+        Start start,
         long capacity,
         long stateBytes,
         int keys,
         Optional<Integer> parallelism,
         int sources,
-        boolean reportsLag) {
+        boolean reportsLag,
+        Optional<String> deliveries) {
 
     static final String USAGE =
-            "--rates SECONDS:EVENTS_PER_S[,…] [--then hold|repeat] [--epoch-ms T] --capacity EVENTS_PER_S"
-                    + " [--state-bytes N] [--keys K] [--parallelism P] [--sources N] [--report-lag true|false]";
+            "--rates SECONDS:EVENTS_PER_S[,…] [--then hold|repeat] [--epoch-ms T | --starts-with FILE]"
+                    + " --capacity EVENTS_PER_S"
+                    + " [--state-bytes N] [--keys K] [--parallelism P] [--sources N] [--report-lag true|false]"
+                    + " [--deliveries DIR]";
 
     /** Reads {@code --name value} pairs; {@code nowMs} is the epoch unless one is given. */
     static JobOptions parse(String[] args, long nowMs) {
@@ -39,13 +43,14 @@ record JobOptions(
         JobOptions options =
                 new JobOptions(
                         RateSchedule.parse(given.required("rates"), given.then()),
-                        given.whole("epoch-ms", 0).orElse(nowMs),
+                        given.start(nowMs),
                         given.whole("capacity", 1).orElseThrow(() -> missing("capacity")),
                         given.whole("state-bytes", 0).orElse(0L),
                         Math.toIntExact(given.whole("keys", 1).orElse(1024L)),
                         given.whole("parallelism", 1).map(Math::toIntExact),
                         Math.toIntExact(given.whole("sources", 1).orElse(1L)),
-                        given.reportLag());
+                        given.reportLag(),
+                        given.optional("deliveries"));
         given.refuseLeftOver();
         return options;
     }
@@ -78,11 +83,24 @@ record JobOptions(
         }
 
         String required(String name) {
-            return Optional.ofNullable(values.remove(name)).orElseThrow(() -> missing(name));
+            return optional(name).orElseThrow(() -> missing(name));
+        }
+
+        Optional<String> optional(String name) {
+            return Optional.ofNullable(values.remove(name));
+        }
+
+        Start start(long nowMs) {
+            Optional<String> file = optional("starts-with");
+            Optional<Long> epochMs = whole("epoch-ms", 0);
+            if (file.isPresent() && epochMs.isPresent()) {
+                throw new IllegalArgumentException("--starts-with tells the epoch: --epoch-ms cannot be given as well");
+            }
+            return file.<Start>map(Start.Told::new).orElseGet(() -> new Start.At(epochMs.orElse(nowMs)));
         }
 
         RateSchedule.Then then() {
-            String value = Optional.ofNullable(values.remove("then")).orElse("hold");
+            String value = optional("then").orElse("hold");
             return switch (value) {
                 case "hold" -> RateSchedule.Then.HOLD;
                 case "repeat" -> RateSchedule.Then.REPEAT;
@@ -91,7 +109,7 @@ record JobOptions(
         }
 
         boolean reportLag() {
-            String value = Optional.ofNullable(values.remove("report-lag")).orElse("true");
+            String value = optional("report-lag").orElse("true");
             return switch (value) {
                 case "true" -> true;
                 case "false" -> false;

@@ -45,6 +45,11 @@ final class KeySlots implements Serializable {
         return keys[slot];
     }
 
+    /** The key of event {@code index}: they take turns. */
+    int keyOf(long index) {
+        return key((int) (index % keys.length));
+    }
+
     private static int firstKeyFrom(int candidate, int group) {
         int key = candidate;
         while (KeyGroupRangeAssignment.assignToKeyGroup(key, MAX_PARALLELISM) != group) {

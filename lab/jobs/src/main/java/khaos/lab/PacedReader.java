@@ -21,8 +21,11 @@ final class PacedReader implements SourceReader<Event, PacedSplit> {
     /** Between these bounds, wait for the next arrival: no waking for each single event, no sleeping for ever. */
     private static final long SHORTEST_WAIT_MS = 5;
     private static final long LONGEST_WAIT_MS = 1000;
+    /** Between two looks whether the start is known. */
+    private static final long LOOK_MS = 20;
 
     private final RateSchedule schedule;
+    private final Start start;
     private final int slots;
     private final Counter recordsIn;
     private final ScheduledExecutorService alarm;
@@ -30,9 +33,13 @@ final class PacedReader implements SourceReader<Event, PacedSplit> {
     private final List<Cursor> cursors = new CopyOnWriteArrayList<>();
     private CompletableFuture<Void> available = new CompletableFuture<>();
     private int turn;
+    /** When to look whether the start is known; never, where every split knows it. */
+    private long nextLookMs = Long.MAX_VALUE;
 
-    PacedReader(RateSchedule schedule, int slots, boolean reportsLag, SourceReaderContext context) {
+    PacedReader(
+            RateSchedule schedule, Start start, int slots, boolean reportsLag, SourceReaderContext context) {
         this.schedule = schedule;
+        this.start = start;
         this.slots = slots;
         recordsIn = context.metricGroup().getIOMetricGroup().getNumRecordsInCounter();
         // Flink shows the metric only where it is set: without it this is a source that cannot tell its lag.
@@ -56,12 +63,16 @@ final class PacedReader implements SourceReader<Event, PacedSplit> {
         for (PacedSplit split : splits) {
             cursors.add(new Cursor(split));
         }
+        nextLookMs = 0;
         available.complete(null);
     }
 
     @Override
     public InputStatus pollNext(ReaderOutput<Event> output) {
         long nowMs = System.currentTimeMillis();
+        if (nowMs >= nextLookMs) {
+            lookForStart(nowMs);
+        }
         for (int tried = 0; tried < cursors.size(); tried++) {
             turn = (turn + 1) % cursors.size();
             if (cursors.get(turn).emitNext(nowMs, output)) {
@@ -93,6 +104,16 @@ final class PacedReader implements SourceReader<Event, PacedSplit> {
         alarm.shutdownNow();
     }
 
+    private void lookForStart(long nowMs) {
+        nextLookMs = Long.MAX_VALUE;
+        if (!cursors.stream().allMatch(cursor -> cursor.split().isTold())) {
+            start.known()
+                    .ifPresentOrElse(
+                            begin -> cursors.forEach(cursor -> cursor.tell(begin)),
+                            () -> nextLookMs = nowMs + LOOK_MS);
+        }
+    }
+
     private long pending() {
         long nowMs = System.currentTimeMillis();
         return cursors.stream().mapToLong(cursor -> cursor.pending(nowMs)).sum();
@@ -103,7 +124,8 @@ final class PacedReader implements SourceReader<Event, PacedSplit> {
         // Without a split there is nothing to wait for but the split.
         if (!cursors.isEmpty()) {
             long next = cursors.stream().mapToLong(Cursor::nextArrivalMs).min().orElseThrow();
-            long waitMs = Math.max(SHORTEST_WAIT_MS, Math.min(LONGEST_WAIT_MS, next - nowMs));
+            long dueMs = Math.min(next, nextLookMs) - nowMs;
+            long waitMs = Math.max(SHORTEST_WAIT_MS, Math.min(LONGEST_WAIT_MS, dueMs));
             alarm.schedule(() -> arrival.complete(null), waitMs, TimeUnit.MILLISECONDS);
         }
         return arrival;
@@ -122,6 +144,12 @@ final class PacedReader implements SourceReader<Event, PacedSplit> {
             return split;
         }
 
+        void tell(Start.Begin begin) {
+            if (!split.isTold()) {
+                split = split.told(begin, schedule);
+            }
+        }
+
         /** Emits one record, those that create state first; false if nothing is due. */
         boolean emitNext(long nowMs, ReaderOutput<Event> output) {
             PacedSplit at = split;
@@ -133,7 +161,7 @@ final class PacedReader implements SourceReader<Event, PacedSplit> {
             if (pending(nowMs) == 0) {
                 return false;
             }
-            output.collect(Event.arrived((int) (at.globalIndex(at.position()) % slots)), nextArrivalMs());
+            output.collect(Event.arrived(at.globalIndex(at.position())), nextArrivalMs());
             split = new PacedSplit(at.index(), at.count(), at.epochMs(), at.primed(), at.position() + 1);
             return true;
         }
@@ -146,6 +174,9 @@ final class PacedReader implements SourceReader<Event, PacedSplit> {
 
         long nextArrivalMs() {
             PacedSplit at = split;
+            if (!at.isTold()) {
+                return Long.MAX_VALUE;
+            }
             long sinceEpochMs = schedule.arrivalOf(at.globalIndex(at.position()));
             return sinceEpochMs == Long.MAX_VALUE ? Long.MAX_VALUE : at.epochMs() + sinceEpochMs;
         }

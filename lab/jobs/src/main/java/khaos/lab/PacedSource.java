@@ -16,13 +16,13 @@ final class PacedSource implements Source<Event, PacedSplit, List<PacedSplit>> {
     private static final long serialVersionUID = 1L;
 
     private final RateSchedule schedule;
-    private final long epochMs;
+    private final Start start;
     private final int slots;
     private final boolean reportsLag;
 
-    PacedSource(RateSchedule schedule, long epochMs, int slots, boolean reportsLag) {
+    PacedSource(RateSchedule schedule, Start start, int slots, boolean reportsLag) {
         this.schedule = schedule;
-        this.epochMs = epochMs;
+        this.start = start;
         this.slots = slots;
         this.reportsLag = reportsLag;
     }
@@ -37,7 +37,7 @@ final class PacedSource implements Source<Event, PacedSplit, List<PacedSplit>> {
             SplitEnumeratorContext<PacedSplit> context) {
         int count = context.currentParallelism();
         List<PacedSplit> splits =
-                IntStream.range(0, count).mapToObj(i -> new PacedSplit(i, count, epochMs, 0, 0)).toList();
+                IntStream.range(0, count).mapToObj(i -> PacedSplit.untold(i, count)).toList();
         return new PacedEnumerator(context, splits);
     }
 
@@ -49,7 +49,7 @@ final class PacedSource implements Source<Event, PacedSplit, List<PacedSplit>> {
 
     @Override
     public SourceReader<Event, PacedSplit> createReader(SourceReaderContext context) {
-        return new PacedReader(schedule, slots, reportsLag, context);
+        return new PacedReader(schedule, start, slots, reportsLag, context);
     }
 
     @Override

@@ -9,7 +9,7 @@ import org.apache.flink.streaming.api.functions.KeyedProcessFunction;
 import org.apache.flink.util.Collector;
 
 /** The job's work: each event takes its time and counts under its key, beside ballast of the chosen size. */
-final class PacedWork extends KeyedProcessFunction<Integer, Event, Integer> {
+final class PacedWork extends KeyedProcessFunction<Integer, Event, Long> {
 
     private static final long serialVersionUID = 1L;
 
@@ -35,15 +35,15 @@ final class PacedWork extends KeyedProcessFunction<Integer, Event, Integer> {
     }
 
     @Override
-    public void processElement(Event event, Context context, Collector<Integer> out) throws Exception {
+    public void processElement(Event event, Context context, Collector<Long> out) throws Exception {
         if (event.primes()) {
-            ballast.update(ballastOf(event.slot()));
+            ballast.update(ballastOf((int) event.index()));
             return;
         }
         pacer.work(TimeUnit.MILLISECONDS.toNanos(System.currentTimeMillis() - context.timestamp()));
         Long before = count.value();
         count.update(before == null ? 1 : before + 1);
-        out.collect(event.slot());
+        out.collect(event.index());
     }
 
     /** This key's part of the state; random, so that no compression makes it smaller than it was asked to be. */

@@ -38,6 +38,14 @@ class KeySlotsTest {
         assertEquals(5000, IntStream.range(0, 5000).map(slots::key).distinct().count());
     }
 
+    @Test
+    void eventsTakeTheKeysInTurn() {
+        KeySlots slots = new KeySlots(3);
+        assertEquals(slots.key(1), slots.keyOf(1));
+        // Beyond what an int holds: 2^40 is one more than a multiple of 3.
+        assertEquals(slots.key(1), slots.keyOf(1L << 40));
+    }
+
     private static int subtask(KeySlots slots, int slot, int parallelism) {
         return KeyGroupRangeAssignment.assignKeyToParallelOperator(
                 slots.key(slot), KeySlots.MAX_PARALLELISM, parallelism);
