@@ -19,8 +19,8 @@ import org.apache.flink.streaming.api.functions.sink.v2.DiscardingSink;
  * Counts what is delivered, exactly once: each {@link Delivery} becomes a file of a folder when its checkpoint is
  * complete. Whoever sums up the files knows whether anything was lost or came twice.
  *
- * <p>Flink 1.20 wants a second {@code createWriter}, whose parameter's class is gone in 2.x, where a class that
- * mentions it cannot be submitted. Each Flink's own {@code DiscardingSink} has what that Flink wants.
+ * <p>Flink 1.20 wants a second {@code createWriter}, whose parameter's class is gone in 2.x, where a sink that has
+ * the method cannot be serialized. Each Flink's own {@code DiscardingSink} has what that Flink wants.
  */
 final class CountingSink extends DiscardingSink<Long> implements SupportsCommitter<Delivery> {
 
