@@ -3,20 +3,24 @@
 //!
 //! The story of [`Lab::up`], one file each: *install* (Flink's jars and the job, once, by Maven) →
 //! *folder* (one lab at a time, nobody else's files) → *config* (ports, `config.yaml`) → *process*
-//! (start, watch, find again, end) → ready → *submit* → *deliveries*. What was measured is in `lab/README.md`.
+//! (start, watch, end) → ready → *submit* → *deliveries*. What was measured is in `lab/README.md`. A lab can be broken, too:
+//! *injector* breaks one job's TaskManager, and *supervise* starts again what died or hangs.
 //!
 //! Nothing stays behind: [`Lab::down`] ends the processes in order and removes the run folder, dropping
-//! a lab does so by force, and what a killed khaos left is found by the marks that the processes carry,
+//! a lab does so by force, and what a killed khaos left is found by the *marks* that the processes carry,
 //! by the next [`Lab::up`] or [`down`].
 
 mod config;
 mod deliveries;
 mod error;
 mod folder;
+mod injector;
 mod install;
 mod log;
+mod marks;
 mod process;
 mod submit;
+mod supervise;
 mod version;
 
 use std::collections::BTreeMap;
@@ -29,13 +33,17 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use self::config::{LOG4J, Ports, SLOTS, config_yaml};
+use khaos_control::ports::PortError;
+
+use self::config::{LOG4J, Ports, config_yaml};
 use self::folder::{Found, RunFolder, State};
 use self::install::Installed;
-use self::process::{Process, end, end_leftovers, in_words, log_ends_with};
+use self::marks::end_leftovers;
+use self::process::{Process, end, in_words, log_ends_with};
 
 pub use self::deliveries::{Delivered, delivered};
 pub use self::error::LabError;
+pub use self::injector::{Broken, LabInjector, LabTarget};
 pub use self::log::PacedLog;
 pub use self::process::Role;
 pub use self::submit::{PacedJob, Rates, Then};
@@ -52,14 +60,16 @@ pub struct LabConfig {
     pub port_base: u16,
     /// Which Flink.
     pub version: FlinkVersion,
-    /// How many TaskManagers, 1 to 9, of two slots each.
+    /// How many TaskManagers, 1 to 9.
     pub task_managers: u8,
+    /// Slots of each of them, at least 1. With one, no two jobs share a TaskManager.
+    pub slots: u8,
     /// Flink configuration that replaces the lab's usual one; not its ports.
     pub flink: BTreeMap<String, String>,
 }
 
 impl LabConfig {
-    /// Two TaskManagers of the newest Flink, ports from 21000.
+    /// Two TaskManagers of two slots each, of the newest Flink, ports from 21000.
     pub fn new(folder: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
@@ -67,13 +77,14 @@ impl LabConfig {
             port_base: 21_000,
             version: FlinkVersion::default(),
             task_managers: 2,
+            slots: 2,
             flink: BTreeMap::new(),
         }
     }
 
-    /// How many slots the lab has.
-    pub fn slots(&self) -> u32 {
-        u32::from(self.task_managers) * u32::from(SLOTS)
+    /// How many slots the lab has in all.
+    pub fn total_slots(&self) -> u32 {
+        u32::from(self.task_managers) * u32::from(self.slots)
     }
 
     fn roles(&self) -> impl Iterator<Item = Role> + use<> {
@@ -109,13 +120,15 @@ pub struct Exited {
     pub role: Role,
     /// How, in words.
     pub how: String,
+    /// How long after its start.
+    pub after: Duration,
     /// The end of its log, in one line.
     pub log: String,
 }
 
 impl fmt::Display for Exited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { role, how, log } = self;
+        let Self { role, how, log, .. } = self;
         write!(f, "the {role} died {how}; its log ends with: {log}")
     }
 }
@@ -128,6 +141,9 @@ impl Lab {
     pub async fn up(config: LabConfig, report: impl Fn(&str)) -> Result<Self, LabError> {
         if !(1..=9).contains(&config.task_managers) {
             return Err(LabError::TaskManagers { asked: config.task_managers });
+        }
+        if config.slots == 0 {
+            return Err(LabError::Slots);
         }
         if !(1_024..=65_454).contains(&config.port_base) {
             return Err(LabError::PortBase { base: config.port_base });
@@ -161,7 +177,7 @@ impl Lab {
         folder: RunFolder,
         installed: Installed,
     ) -> Result<Self, LabError> {
-        folder.write("conf/config.yaml", &config_yaml(folder.path(), ports, &config.flink))?;
+        folder.write("conf/config.yaml", &config_yaml(folder.path(), &config))?;
         folder.write("conf/log4j.properties", LOG4J)?;
         let rest_url = format!("http://127.0.0.1:{}", ports.rest());
         // No proxy, whatever the environment says: this is loopback.
@@ -226,7 +242,7 @@ impl Lab {
         let registered = overview["taskmanagers"].as_u64();
         let slots = overview["slots-total"].as_u64();
         let expected = running as u64;
-        if registered == Some(expected) && slots == Some(expected * u64::from(SLOTS)) {
+        if registered == Some(expected) && slots == Some(expected * u64::from(self.config.slots)) {
             return Ok(());
         }
         let registered = registered.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
@@ -248,11 +264,17 @@ impl Lab {
         self.processes.iter().map(|(role, process)| (*role, process.pid())).collect()
     }
 
-    /// Runs a job: its id.
-    pub async fn submit(&self, job: &PacedJob) -> Result<String, LabError> {
+    /// Runs a job, which this lab may break.
+    pub async fn submit(&self, job: &PacedJob) -> Result<LabTarget, LabError> {
         let path = &self.installed.job_jar;
         let jar = error::at(path, "--cache", std::fs::read(path))?;
-        submit::submit(&self.client, &self.rest_url, jar, job).await
+        let id = submit::submit(&self.client, &self.rest_url, jar, job).await?;
+        Ok(LabTarget::submitted(id, &job.name))
+    }
+
+    /// What breaks jobs of this lab, also while it is supervised.
+    pub fn injector(&self) -> Result<LabInjector, PortError> {
+        LabInjector::at(self.folder(), &self.rest_url)
     }
 
     /// Kills the JobManager (SIGKILL), where it runs. Its jobs and uploaded jars are lost with it.
@@ -285,8 +307,9 @@ impl Lab {
             .processes
             .iter_mut()
             .find_map(|(role, process)| Some((*role, process.ended()?)))?;
-        let log = self.processes.remove(&role)?.log_ends_with();
-        Some(Exited { role, how: in_words(status), log })
+        let process = self.processes.remove(&role)?;
+        let (after, log) = (process.started().elapsed(), process.log_ends_with());
+        Some(Exited { role, how: in_words(status), after, log })
     }
 
     fn refuse_ended(&mut self) -> Result<(), LabError> {
@@ -300,8 +323,13 @@ impl Lab {
     /// Watches over the lab until it cannot go on: a process died by itself, and the logs will be kept,
     /// or another khaos wants it to end. [`Lab::down`] is what has to follow.
     pub async fn watch(&mut self) -> LabError {
+        self.look(Self::refuse_ended).await
+    }
+
+    /// Looks again and again, until that fails.
+    async fn look(&mut self, mut at: impl FnMut(&mut Self) -> Result<(), LabError>) -> LabError {
         loop {
-            match self.refuse_ended() {
+            match at(self) {
                 Ok(()) => sleep_until(Instant::now() + LOOK).await,
                 Err(LabError::TakenDown) => return LabError::TakenDown,
                 Err(failure) => return self.folder.keep_logs(failure),
@@ -423,7 +451,7 @@ pub fn status(folder: &Path) -> Result<Status, LabError> {
     let folder = folder::absolute(folder)?;
     let supervised = folder::is_supervised(&folder)?;
     let told = folder::told(&folder);
-    let found = process::find(&folder);
+    let found = marks::find(&folder);
     let alive = |role| found.iter().find(|found| found.role == role).map(|found| found.pid);
     let expected = told.iter().flat_map(|told| 1..=told.task_managers).map(Role::TaskManager);
     let mut roles: Vec<Role> = expected.chain(found.iter().map(|found| found.role)).collect();
@@ -474,6 +502,7 @@ mod tests {
         for config in [
             LabConfig { task_managers: 0, ..usual.clone() },
             LabConfig { task_managers: 10, ..usual.clone() },
+            LabConfig { slots: 0, ..usual.clone() },
             LabConfig { port_base: 80, ..usual.clone() },
             LabConfig { port_base: 65_500, ..usual.clone() },
         ] {

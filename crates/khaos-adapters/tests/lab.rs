@@ -55,8 +55,9 @@ async fn a_lab_survives_its_failures(version: &str, port_base: u16) {
             .into(),
         ..PacedJob::default()
     };
-    let id = lab.submit(&job).await.unwrap();
-    runs(&mut lab, &id).await;
+    let target = lab.submit(&job).await.unwrap();
+    let id = target.id();
+    runs(&mut lab, id).await;
     assert_eq!(get(&lab, &format!("/jobs/{id}")).await["name"], job.name);
     let checkpointing = get(&lab, &format!("/jobs/{id}/checkpoints/config")).await;
     assert_eq!(checkpointing["interval"], 7_000);
@@ -77,14 +78,14 @@ async fn a_lab_survives_its_failures(version: &str, port_base: u16) {
     assert_eq!(lab.exited(), None, "who is killed by us did not die by itself");
     lab.start_taskmanager(1).unwrap();
     lab.ready().await.unwrap();
-    runs(&mut lab, &id).await;
+    runs(&mut lab, id).await;
 
     lab.kill_jobmanager();
     assert!(!lab.processes().iter().any(|(role, _)| *role == Role::JobManager));
     lab.start_jobmanager().unwrap();
     lab.ready().await.unwrap();
-    let id = lab.submit(&PacedJob::default()).await.unwrap();
-    runs(&mut lab, &id).await;
+    let target = lab.submit(&PacedJob::default()).await.unwrap();
+    runs(&mut lab, target.id()).await;
 
     drop(lab);
     assert!(!folder.exists());

@@ -160,7 +160,7 @@ impl UpArgs {
         if self.job == Job::None {
             return Ok((config, None));
         }
-        let slots = config.slots();
+        let slots = config.total_slots();
         if self.parallelism > slots {
             let asked = self.parallelism;
             return Err(BadInput(format!(
@@ -192,8 +192,8 @@ async fn start(
     let lab = Lab::up(config, |message| steps.step(message)).await?;
     let Some(job) = job else { return Ok((lab, None)) };
     steps.step(&format!("Submitting job {}", job.name));
-    let id = lab.submit(job).await?;
-    Ok((lab, Some(id)))
+    let target = lab.submit(job).await?;
+    Ok((lab, Some(target.id().to_owned())))
 }
 
 fn announce(

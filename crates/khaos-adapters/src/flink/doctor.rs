@@ -21,6 +21,7 @@ use khaos_control::ports::PortError;
 use serde::Serialize;
 
 use self::facts::Facts;
+pub(crate) use self::settings::seconds;
 use super::Flink;
 use super::rest::Rest;
 

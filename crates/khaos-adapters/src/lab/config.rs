@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Role;
+use tokio::time::Duration;
 
-/// Slots of each TaskManager.
-pub(super) const SLOTS: u8 = 2;
+use super::{LabConfig, LabError, Role};
+use crate::flink::doctor::seconds;
 
 /// The lab's ports, all counted from one base.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +61,9 @@ impl Ports {
     }
 }
 
-/// `config.yaml` of a lab in `folder`; `more` replaces what it names.
-pub(super) fn config_yaml(folder: &Path, ports: Ports, more: &BTreeMap<String, String>) -> String {
+/// `config.yaml` of the lab that `config` describes, in `folder`, by its one absolute name.
+pub(super) fn config_yaml(folder: &Path, config: &LabConfig) -> String {
+    let ports = Ports { base: config.port_base };
     let mut settings: BTreeMap<String, String> =
         USUAL.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let folder = folder.display();
@@ -71,7 +72,7 @@ pub(super) fn config_yaml(folder: &Path, ports: Ports, more: &BTreeMap<String, S
         ("blob.server.port", ports.blob().to_string()),
         ("rest.port", ports.rest().to_string()),
         ("rest.bind-port", ports.rest().to_string()),
-        ("taskmanager.numberOfTaskSlots", SLOTS.to_string()),
+        ("taskmanager.numberOfTaskSlots", config.slots.to_string()),
         ("io.tmp.dirs", format!("{folder}/tmp")),
         ("web.tmpdir", format!("{folder}/tmp")),
         ("execution.checkpointing.dir", format!("file://{folder}/checkpoints")),
@@ -79,9 +80,18 @@ pub(super) fn config_yaml(folder: &Path, ports: Ports, more: &BTreeMap<String, S
     ] {
         settings.insert(key.to_owned(), value);
     }
-    settings.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
+    settings.extend(config.flink.iter().map(|(key, value)| (key.clone(), value.clone())));
     // A JSON string is a YAML string, whatever is in it.
     settings.iter().map(|(key, value)| format!("{key}: {}\n", serde_json::json!(value))).collect()
+}
+
+/// After how long without a sign of life Flink takes a TaskManager of this lab for lost.
+pub(super) fn heartbeat_timeout(config: &LabConfig) -> Result<Duration, LabError> {
+    let key = "heartbeat.timeout";
+    let usual = USUAL.iter().find(|(usual, _)| *usual == key).map(|(_, value)| *value);
+    let value = config.flink.get(key).map(String::as_str).or(usual).unwrap_or_default();
+    let read = seconds(value).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    read.ok_or_else(|| LabError::Setting { key, value: value.to_owned() })
 }
 
 /// What every lab tells its Flink; the reasons that are not in the names stand beside.
@@ -154,10 +164,12 @@ mod tests {
     fn what_the_lab_is_given_replaces_what_is_usual() {
         let more = [("heartbeat.timeout", "50 s"), ("my.own", "say \"a: b\"")];
         let more = more.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        let text = config_yaml(Path::new("/a lab"), Ports { base: 21_000 }, &more);
+        let config = LabConfig { slots: 3, flink: more, ..LabConfig::new("/a lab", "/cache") };
+        let text = config_yaml(Path::new("/a lab"), &config);
         for line in [
             "rest.port: \"21081\"",
             "heartbeat.timeout: \"50 s\"",
+            "taskmanager.numberOfTaskSlots: \"3\"",
             "my.own: \"say \\\"a: b\\\"\"",
             "execution.checkpointing.dir: \"file:///a lab/checkpoints\"",
             "taskmanager.memory.task.off-heap.size: \"0\"",
@@ -165,6 +177,25 @@ mod tests {
             assert!(text.lines().any(|there| there == line), "{line} is not in {text}");
         }
         assert_eq!(text.matches("heartbeat.timeout").count(), 1);
+    }
+
+    #[test]
+    fn the_heartbeats_are_those_that_flink_is_told() {
+        let told = |value: Option<&str>| {
+            let flink = value.map(|value| ("heartbeat.timeout".to_owned(), value.to_owned()));
+            let config = LabConfig {
+                flink: flink.into_iter().collect(),
+                ..LabConfig::new("/lab", "/cache")
+            };
+            heartbeat_timeout(&config)
+        };
+        for (value, millis) in
+            [(None, 5_000), (Some("50 s"), 50_000), (Some("2500"), 2_500), (Some("PT1M"), 60_000)]
+        {
+            assert_eq!(told(value).unwrap(), Duration::from_millis(millis), "{value:?}");
+        }
+        let refused = told(Some("soon")).unwrap_err().to_string();
+        assert!(refused.contains("heartbeat.timeout: 'soon'"), "{refused}");
     }
 
     #[test]

@@ -56,6 +56,17 @@ pub enum LabError {
         /// How many were asked for.
         asked: u8,
     },
+    /// No TaskManager has none.
+    #[error("TaskManagers without slots run nothing: choose 1 or more for each")]
+    Slots,
+    /// A setting that the lab itself goes by cannot be read.
+    #[error("{key}: '{value}' is no length of time, as in 5 s")]
+    Setting {
+        /// Which.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// There is no room.
     #[error(
         "{path}: {free_mb} MB are free, the lab needs {needed_mb}: make room, or choose another folder with {flag}"
@@ -112,6 +123,16 @@ pub enum LabError {
     /// A process of the lab died by itself.
     #[error("{0}")]
     Died(Exited),
+    /// A TaskManager dies however often it is started.
+    #[error("{starts} starts in a row ended within {within_s} s: {last}")]
+    KeepsDying {
+        /// How often it was started.
+        starts: u32,
+        /// What counts as at once, s.
+        within_s: u64,
+        /// How it ended the last time.
+        last: Exited,
+    },
     /// The lab was not ready in time.
     #[error(
         "after {waited_s} s the lab is not ready: {missing}; the JobManager's log ends with: {log}"

@@ -1,10 +1,5 @@
-//! The lab's processes: started, watched, found again, ended.
-//!
-//! Every process carries its run folder and its role as arguments, from its first moment on. So a lab that
-//! lost its khaos is found by looking at what runs: no list of pids that could be behind, or name a process
-//! that has nothing to do with it.
+//! The lab's processes: started, watched, ended.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -14,13 +9,14 @@ use std::str::FromStr;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Serialize, Serializer};
-use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::config::Ports;
 use super::error::LabError;
 use super::folder::RunFolder;
 use super::install::Installed;
+use super::marks::{MARK_ROLE, folder_mark, resource_mark};
 
 /// Which process of a lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,19 +66,8 @@ impl Serialize for Role {
 
 /// How long a process has after SIGTERM. A JobManager that still holds an answer that nobody read would
 /// take five seconds; nothing in a lab is worth that.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long the kernel has after SIGKILL.
-const DEATH: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(25);
-
-const MARK_FOLDER: &str = "-Dkhaos.lab=";
-const MARK_ROLE: &str = "-Dkhaos.role=";
-
-fn folder_mark(folder: &Path) -> OsString {
-    let mut mark = OsString::from(MARK_FOLDER);
-    mark.push(folder);
-    mark
-}
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+pub(super) const POLL: Duration = Duration::from_millis(25);
 
 /// Starts a process of the lab. Its log goes on where an earlier one of this role stopped.
 pub(super) fn spawn(
@@ -119,13 +104,13 @@ pub(super) fn spawn(
     if let Role::TaskManager(n) = role {
         // A name of its own for every start: Flink takes the second bearer of a name for the first.
         let us = std::process::id();
-        command.arg("-D").arg(format!("taskmanager.resource-id=tm{n}-{us}-{start}"));
+        command.arg("-D").arg(resource_mark(&format!("tm{n}-{us}-{start}")));
     }
     // Its own group: a Ctrl-C in the terminal is for khaos, which ends the lab in order.
     command.current_dir(folder.path()).process_group(0);
     command.stdin(Stdio::null()).stdout(out).stderr(err);
     let child = command.spawn().map_err(failed)?;
-    Ok(Process { child, log })
+    Ok(Process { child, log, started: Instant::now() })
 }
 
 /// What Flink needs of its Java, and what keeps three of them small.
@@ -157,6 +142,7 @@ const JVM: [&str; 19] = [
 pub(super) struct Process {
     child: Child,
     log: PathBuf,
+    started: Instant,
 }
 
 impl Process {
@@ -167,6 +153,20 @@ impl Process {
     /// How it ended, if it did.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
+    }
+
+    /// When it was started.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Whether it is stopped, as by SIGSTOP: there, and doing nothing.
+    pub(super) fn is_stopped(&self) -> bool {
+        let pid = sysinfo::Pid::from_u32(self.pid());
+        let mut system = System::new();
+        let what = ProcessRefreshKind::nothing().without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, what);
+        system.process(pid).is_some_and(|process| process.status() == ProcessStatus::Stop)
     }
 
     pub(super) fn log_ends_with(&self) -> String {
@@ -212,61 +212,6 @@ pub(super) fn in_words(status: ExitStatus) -> String {
     }
 }
 
-/// A process that carries a lab's mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Found {
-    pub(super) role: Role,
-    pub(super) pid: u32,
-}
-
-/// All processes of the lab in `folder`, whoever started them. Dead ones that nobody waited for have lost
-/// their arguments and do not count.
-pub(super) fn find(folder: &Path) -> Vec<Found> {
-    let mark = folder_mark(folder);
-    let mut system = System::new();
-    let what = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always).without_tasks();
-    system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
-    let mut found: Vec<Found> = system
-        .processes()
-        .values()
-        .filter(|process| process.cmd().contains(&mark))
-        .filter_map(|process| {
-            let role = process
-                .cmd()
-                .iter()
-                .find_map(|argument| argument.to_str()?.strip_prefix(MARK_ROLE)?.parse().ok())?;
-            Some(Found { role, pid: process.pid().as_u32() })
-        })
-        .collect();
-    found.sort_unstable();
-    found
-}
-
-/// Ends all processes of the lab in `folder` that nobody supervises, and says how many there were.
-///
-/// Before every signal it looks again who carries the mark.
-pub(super) async fn end_leftovers(folder: &Path) -> Result<usize, LabError> {
-    let there = find(folder);
-    let mut left = there.clone();
-    for (signal, patience) in [(Signal::TERM, GRACE), (Signal::KILL, DEATH)] {
-        for process in &left {
-            if let Some(pid) = Pid::from_raw(process.pid as i32) {
-                // What cannot be signalled is still there at the end.
-                let _ = kill_process(pid, signal);
-            }
-        }
-        let deadline = Instant::now() + patience;
-        while !left.is_empty() && Instant::now() < deadline {
-            sleep_until(Instant::now() + POLL).await;
-            left = find(folder);
-        }
-    }
-    match left.first() {
-        None => Ok(there.len()),
-        Some(&Found { role, pid }) => Err(LabError::StillAlive { pid, role }),
-    }
-}
-
 /// The end of a log, in one line: from the last error on where there is one, without stack frames.
 pub(super) fn log_ends_with(log: &Path) -> String {
     let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -299,39 +244,23 @@ fn short(line: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::marks::find;
     use super::*;
 
     /// A process that is no Java but carries the marks: what `find` goes by.
-    fn marked(folder: &Path, role: Role, script: &str) -> Process {
+    pub(in super::super) fn marked(folder: &Path, role: Role, script: &str) -> Process {
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).arg(folder_mark(folder)).arg(format!("{MARK_ROLE}{role}"));
+        command.arg(resource_mark(&format!("{role}-first")));
         let child = command.process_group(0).stdout(Stdio::piped()).spawn().unwrap();
-        Process { child, log: PathBuf::new() }
+        Process { child, log: PathBuf::new(), started: Instant::now() }
     }
 
     /// Waits until the script has said something.
-    fn runs(process: &mut Process) {
+    pub(in super::super) fn runs(process: &mut Process) {
         use std::io::Read;
         process.child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_a_dead_khaos_left_is_found_by_its_mark_and_ended() {
-        let dir = tempfile::tempdir().unwrap();
-        let (ours, other) = (dir.path().join("lab"), dir.path().join("lab2"));
-        // One that does not listen to SIGTERM, and one of a lab whose name begins like ours.
-        let stubborn = "trap '' TERM; echo; while :; do sleep 0.05; done";
-        let mut first = marked(&ours, Role::TaskManager(2), stubborn);
-        let mut foreign = marked(&other, Role::JobManager, "echo; exec sleep 60");
-        runs(&mut first);
-        runs(&mut foreign);
-        let found = Found { role: Role::TaskManager(2), pid: first.pid() };
-        assert_eq!(find(&ours), [found]);
-        assert_eq!(end_leftovers(&ours).await.unwrap(), 1);
-        assert_eq!(first.ended().unwrap().signal(), Some(9));
-        assert_eq!(foreign.ended(), None);
-        assert_eq!(end_leftovers(&ours).await.unwrap(), 0);
     }
 
     #[tokio::test]
@@ -353,6 +282,21 @@ mod tests {
         end([good, bad]).await;
         assert!(left.exists());
         assert!(find(dir.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_stopped_is_seen_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = marked(dir.path(), Role::JobManager, "echo; exec sleep 60");
+        runs(&mut process);
+        for (signal, stopped) in [(Signal::STOP, true), (Signal::CONT, false)] {
+            kill_process(Pid::from_child(&process.child), signal).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while process.is_stopped() != stopped {
+                assert!(Instant::now() < deadline, "{signal:?}");
+                sleep_until(Instant::now() + POLL).await;
+            }
+        }
     }
 
     #[test]

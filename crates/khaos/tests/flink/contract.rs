@@ -57,7 +57,7 @@ async fn a_name_that_two_jobs_have_is_refused(cluster: &Cluster) {
     let second = cluster.lab.submit(&second).await.unwrap();
     let refused = cluster.flink.describe(&first.key).await;
     let Err(PortError::Refused(why)) = refused else { panic!("which one is it? {refused:?}") };
-    assert!(why.contains(&second) && why.contains(&first.engine_id.0), "{why}");
+    assert!(why.contains(second.id()) && why.contains(&first.engine_id.0), "{why}");
     let by_id = cluster.flink.describe(&JobKey(first.engine_id.0.clone())).await.unwrap();
     assert_eq!(by_id.engine_id, first.engine_id);
 }

@@ -37,7 +37,7 @@ impl Settings {
 }
 
 /// A length of time as Flink reads it (`10 s`, `10000`) or writes it (`PT1M`), in s.
-pub(super) fn seconds(text: &str) -> Option<f64> {
+pub(crate) fn seconds(text: &str) -> Option<f64> {
     let text = text.trim().to_ascii_lowercase();
     let (digits, mut text) = match text.strip_prefix("pt") {
         Some(rest) => (true, rest),
