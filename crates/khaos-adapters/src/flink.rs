@@ -3,7 +3,9 @@
 //! [`Flink`] is one cluster as the ports `Jobs`, `Checkpoints` and `Metrics` show it. `rest` asks,
 //! `messages` are the answers as far as they are read, `deployment` makes one description of a job
 //! of several answers, `history` follows checkpoints beyond the ten that Flink keeps, `metrics`
-//! samples counters, both by a `task` of their own; `doctor` says what to change before Khaos can
+//! samples counters, both by a `task` of their own. Two actuators change the job's own interval:
+//! [`Redeployer`] restarts the job with it, [`LiveInterval`] asks a Flink that can; what a job is
+//! started from is a [`Submission`]. `doctor` says what to change before Khaos can
 //! drive, and why. What Flink was seen to do, and every trap that this has to avoid, stands in
 //! `docs/flink.md`.
 
@@ -11,8 +13,10 @@ mod clones;
 mod deployment;
 pub mod doctor;
 mod history;
+mod live_interval;
 mod messages;
 mod metrics;
+mod redeploy;
 mod rest;
 mod submission;
 mod task;
@@ -31,9 +35,11 @@ use serde_json::{Value, json};
 pub use self::clones::{FlinkClones, Recipe};
 use self::deployment::Described;
 use self::history::{Followed, Follower};
+pub use self::live_interval::LiveInterval;
 pub(crate) use self::messages::Errors;
-use self::messages::{JobSummary, Operation, Overview};
+use self::messages::{JobSummary, Operation, OperationResult, Overview};
 use self::metrics::Sampler;
+pub use self::redeploy::{Recovered, Redeployer};
 use self::rest::Rest;
 pub use self::submission::Submission;
 
@@ -175,14 +181,12 @@ async fn outcome(
         return Ok(TriggerOutcome::InProgress);
     }
     // Completed is the operation, not the checkpoint: only a number is a checkpoint.
-    let result = told.operation;
-    Ok(match result.as_ref().and_then(|result| result.checkpoint_id) {
-        Some(number) => TriggerOutcome::Completed(number),
-        None => TriggerOutcome::Failed(
-            result
-                .and_then(|result| result.failure_cause)
-                .map_or_else(|| "no reason given".to_owned(), |cause| cause.reason()),
-        ),
+    Ok(match told.operation {
+        Some(OperationResult { checkpoint_id: Some(number), .. }) => {
+            TriggerOutcome::Completed(number)
+        }
+        Some(failed) => TriggerOutcome::Failed(failed.reason()),
+        None => TriggerOutcome::Failed("no reason given".to_owned()),
     })
 }
 

@@ -40,6 +40,7 @@ use self::folder::{Found, RunFolder, State};
 use self::install::Installed;
 use self::marks::end_leftovers;
 use self::process::{Process, end, in_words, log_ends_with};
+use crate::flink::Submission;
 
 pub use self::deliveries::{Delivered, delivered};
 pub use self::error::LabError;
@@ -275,6 +276,11 @@ impl Lab {
     /// What breaks jobs of this lab, also while it is supervised.
     pub fn injector(&self) -> Result<LabInjector, PortError> {
         LabInjector::at(self.folder(), &self.rest_url)
+    }
+
+    /// What it takes to run `job` by other means than [`Lab::submit`], as often as is wanted.
+    pub fn submission(&self, job: &PacedJob) -> Submission {
+        submit::submission(&self.installed.job_jar, job)
     }
 
     /// Kills the JobManager (SIGKILL), where it runs. Its jobs and uploaded jars are lost with it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `GET /jobs/overview`
 #[derive(Debug, Deserialize)]
@@ -107,6 +107,14 @@ pub(super) struct CheckpointConfig {
     pub(super) state_changelog_enabled: bool,
 }
 
+/// `GET /jobs/J/checkpoints/config`, as far as it is changed or has to stay, ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OwnCheckpoints {
+    pub(super) interval: i64,
+    pub(super) min_pause: i64,
+    pub(super) timeout: i64,
+}
+
 /// `GET /jobs/J/checkpoints`
 #[derive(Debug, Deserialize)]
 pub(super) struct CheckpointStatistics {
@@ -118,17 +126,28 @@ pub(super) struct CheckpointStatistics {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Counts {
+    #[serde(default)]
+    pub(super) completed: u64,
     pub(super) failed: u64,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Latest {
     pub(super) restored: Option<Restored>,
+    pub(super) savepoint: Option<Stored>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Restored {
     pub(super) id: u64,
+    pub(super) external_path: Option<String>,
+}
+
+/// A savepoint, and where it is.
+#[derive(Debug, Deserialize)]
+pub(super) struct Stored {
+    pub(super) trigger_timestamp: i64,
+    pub(super) external_path: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,7 +162,7 @@ pub(super) struct Checkpoint {
     pub(super) num_acknowledged_subtasks: u32,
 }
 
-/// `GET /jobs/J/checkpoints/TRIGGER`
+/// `GET /jobs/J/checkpoints/TRIGGER`, and `savepoints` instead of `checkpoints`
 #[derive(Debug, Deserialize)]
 pub(super) struct Operation {
     pub(super) status: OperationStatus,
@@ -159,8 +178,43 @@ pub(super) struct OperationStatus {
 pub(super) struct OperationResult {
     #[serde(rename = "checkpointId")]
     pub(super) checkpoint_id: Option<u64>,
-    #[serde(rename = "failureCause")]
+    /// Of a savepoint.
+    pub(super) location: Option<String>,
+    /// Savepoints spell it the second way.
+    #[serde(rename = "failureCause", alias = "failure-cause")]
     pub(super) failure_cause: Option<FailureCause>,
+}
+
+impl OperationResult {
+    /// Why it failed, in words.
+    pub(super) fn reason(&self) -> String {
+        let cause = self.failure_cause.as_ref();
+        cause.map_or_else(|| "no reason given".to_owned(), FailureCause::reason)
+    }
+}
+
+/// `GET /jobs/J/exceptions`
+#[derive(Debug, Deserialize)]
+pub(super) struct Exceptions {
+    #[serde(rename = "exceptionHistory")]
+    history: ExceptionHistory,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExceptionHistory {
+    entries: Vec<Exception>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Exception {
+    stacktrace: String,
+}
+
+impl Exceptions {
+    /// The innermost reason of the newest failure, if there was any.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.history.entries.first().map(|failure| last_cause(&failure.stacktrace))
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use reqwest::multipart::{Form, Part};
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::LabError;
-use crate::flink::Errors;
+use crate::flink::{Errors, Submission};
 
 /// What arrives: for how long (s) at which rate (events/s), one after the other.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,8 +126,8 @@ impl Default for PacedJob {
 }
 
 impl PacedJob {
-    /// The body of `POST /jars/:id/run`.
-    fn run_request(&self) -> Value {
+    /// What its `main` is given.
+    fn arguments(&self) -> Vec<String> {
         let then = match self.then {
             Then::Hold => "hold",
             Then::Repeat => "repeat",
@@ -153,14 +153,31 @@ impl PacedJob {
         for (name, value) in given {
             arguments.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
         }
+        arguments
+    }
+
+    /// The body of `POST /jars/:id/run`.
+    fn run_request(&self) -> Value {
         // The job gives itself no name, so that this one holds.
         let mut configuration = self.flink_configuration.clone();
         configuration.insert("pipeline.name".to_owned(), self.name.clone());
         json!({
-            "programArgsList": arguments,
+            "programArgsList": self.arguments(),
             "parallelism": self.parallelism,
             "flinkConfiguration": configuration,
         })
+    }
+}
+
+/// How `job` is run.
+pub(super) fn submission(jar: &Path, job: &PacedJob) -> Submission {
+    Submission {
+        name: job.name.clone(),
+        jar: jar.to_owned(),
+        entry_class: None,
+        arguments: job.arguments(),
+        parallelism: job.parallelism,
+        configuration: job.flink_configuration.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ mod dead_man;
 mod endurance;
 mod prometheus;
 mod proxy;
+mod redeploy;
 mod run;
 mod sources;
 mod trouble;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::settings::{Entry, Settings};
 use crate::flink::deployment::{self, name};
+use crate::flink::live_interval;
 use crate::flink::messages::JobDetails;
 use crate::flink::metrics::{self, FETCHED_MS};
 use crate::flink::rest::Rest;
@@ -181,7 +182,7 @@ pub(super) async fn gather(
                 .collect(),
         }),
         triggered,
-        runtime_configuration: runtime_configuration(rest).await,
+        runtime_configuration: live_interval::supported(rest).await,
         clock_offset_ms: rest.clock_offset_ms(),
         job: job.name,
         id: job.jid,
@@ -218,19 +219,5 @@ async fn try_trigger(rest: &Rest, id: &EngineJobId, patience: Seconds) -> Trigge
             Ok(TriggerOutcome::InProgress) | Err(_) => {}
         }
         clock.sleep_until(clock.now().plus_millis(POLL_MS)).await;
-    }
-}
-
-/// Whether there is a way to change the interval of a running job, asked so that nothing can change:
-/// of a job whose id is none, and without a value. Where the path is known, Flink complains about
-/// the id (400, as it does for every path with such an id); where it is not, about the path (404).
-/// Sending a real job even the interval that it has could set its timer anew.
-async fn runtime_configuration(rest: &Rest) -> Asked<bool> {
-    match rest.patch_status("/jobs/khaos-doctor/checkpoints/configuration").await? {
-        400 => Ok(true),
-        404 => Ok(false),
-        status => Err(PortError::Refused(format!(
-            "PATCH …/checkpoints/configuration was answered with {status}"
-        ))),
     }
 }

@@ -1,0 +1,177 @@
+//! Starting a job from a savepoint, seeing that it is the one that was meant, and taking it back.
+
+use std::collections::BTreeSet;
+
+use khaos_control::core::job::{EngineJobId, JobStatus};
+use khaos_control::ports::PortError;
+use serde_json::json;
+
+use super::{ARRIVES_MS, POLL_MS};
+use crate::flink::Submission;
+use crate::flink::deployment::{has_ended, name, status};
+use crate::flink::messages::{CheckpointStatistics, Exceptions, JobDetails, OwnCheckpoints};
+use crate::flink::rest::Rest;
+
+/// How long a job may take until every vertex runs, or until it has ended, ms.
+const DEADLINE_MS: i64 = 600_000;
+/// A new setting that fails so often before every vertex runs will not come up: each try is time that
+/// nobody processes events in.
+pub(super) const TRIES: usize = 3;
+
+const INTERVAL: &str = "execution.checkpointing.interval";
+const MIN_PAUSE: &str = "execution.checkpointing.min-pause";
+
+/// What is to run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) id: &'a EngineJobId,
+    pub(super) own: OwnCheckpoints,
+    pub(super) savepoint: &'a str,
+    /// Restarts before every vertex runs that are enough to give up; none are when `None`.
+    pub(super) tries: Option<usize>,
+}
+
+/// Flink's settings for checkpoints as in `own`.
+pub(super) fn settings(own: OwnCheckpoints) -> [(&'static str, String); 2] {
+    [(INTERVAL, format!("{} ms", own.interval)), (MIN_PAUSE, format!("{} ms", own.min_pause))]
+}
+
+/// Submits it and waits until it runs as it was meant to; otherwise says why it does not.
+pub(super) async fn start(
+    rest: &Rest,
+    submission: &Submission,
+    wanted: Wanted<'_>,
+) -> Result<(), String> {
+    let configured = settings(wanted.own)
+        .into_iter()
+        .fold(submission.clone(), |submission, (key, value)| submission.with(key, value));
+    match configured.run(rest, wanted.id, Some(wanted.savepoint)).await {
+        Ok(()) => comes_up(rest, wanted).await,
+        // It may have been taken all the same.
+        Err(PortError::Unavailable(why)) => {
+            let came = comes_up(rest, wanted).await;
+            came.map_err(|seen| format!("{seen}; submitting it was answered so: {why}"))
+        }
+        Err(error) => Err(format!("Flink did not take it: {error}")),
+    }
+}
+
+/// Waits until every vertex runs, with the settings and from the savepoint that were meant.
+pub(super) async fn comes_up(rest: &Rest, wanted: Wanted<'_>) -> Result<(), String> {
+    let Wanted { id, tries, .. } = wanted;
+    let clock = rest.clock();
+    let begun = clock.now();
+    let mut restarted = BTreeSet::new();
+    loop {
+        let now = clock.now();
+        match rest.get::<JobDetails>(&format!("/jobs/{id}"), &name(id)).await {
+            Ok(job) if has_ended(&job.state) => {
+                return Err(format!("it is {}{}", job.state, reason(rest, id).await));
+            }
+            Ok(job) => {
+                // Before it runs, so that one with wrong settings has not done anything yet.
+                let mut as_meant = job.state == "RUNNING";
+                if as_meant {
+                    as_meant = is_as_meant(rest, wanted).await?;
+                }
+                if as_meant && status(&job) == JobStatus::Running {
+                    return Ok(());
+                }
+                restarted.extend(job.timestamps.get("RESTARTING").copied().filter(|at| *at > 0));
+                if tries.is_some_and(|tries| restarted.len() >= tries) {
+                    let times = restarted.len();
+                    let reason = reason(rest, id).await;
+                    return Err(format!("it failed {times} times before it ran{reason}"));
+                }
+            }
+            Err(PortError::NotFound(what)) if now >= begun.plus_millis(ARRIVES_MS) => {
+                return Err(format!("there is no {what}"));
+            }
+            Err(_) => {}
+        }
+        if now >= begun.plus_millis(DEADLINE_MS) {
+            let waited = DEADLINE_MS / 1_000;
+            let reason = reason(rest, id).await;
+            return Err(format!("not every vertex ran within {waited} s{reason}"));
+        }
+        clock.sleep_until(now.plus_millis(POLL_MS)).await;
+    }
+}
+
+/// Whether settings and savepoint were seen to be the ones that were meant; an error when they are
+/// others.
+async fn is_as_meant(rest: &Rest, wanted: Wanted<'_>) -> Result<bool, String> {
+    let Wanted { id, own, savepoint, .. } = wanted;
+    let path = format!("/jobs/{id}/checkpoints");
+    let Ok(has) = rest.get::<OwnCheckpoints>(&format!("{path}/config"), &name(id)).await else {
+        return Ok(false);
+    };
+    let of = |own: OwnCheckpoints| settings(own).map(|(key, value)| format!("{key} {value}"));
+    if of(has) != of(own) {
+        return Err(format!(
+            "it has {} instead of {} (does the job set it in its own code?)",
+            of(has).join(", "),
+            of(own).join(", ")
+        ));
+    }
+    let Ok(told) = rest.get::<CheckpointStatistics>(&path, &name(id)).await else {
+        return Ok(false);
+    };
+    let Some(restored) = told.latest.restored else { return Ok(false) };
+    match restored.external_path {
+        // Since it came up it may have failed and started from a checkpoint of its own.
+        Some(from) if from == savepoint || told.counts.completed > 0 => Ok(true),
+        from => Err(format!(
+            "it started from {} instead of {savepoint}",
+            from.as_deref().unwrap_or("somewhere else")
+        )),
+    }
+}
+
+/// The reason of the last failure, to go behind other words.
+async fn reason(rest: &Rest, id: &EngineJobId) -> String {
+    let told = rest.get::<Exceptions>(&format!("/jobs/{id}/exceptions"), &name(id)).await;
+    let reason = told.ok().and_then(|told| told.reason());
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+/// Cancels what came of a start that failed, if anything did. One that has completed a checkpoint is
+/// left alone: what it committed then would be committed once more from the savepoint.
+pub(super) async fn take_back(rest: &Rest, id: &EngineJobId) -> Result<(), String> {
+    let path = format!("/jobs/{id}");
+    let clock = rest.clock();
+    let begun = clock.now();
+    let mut unknown;
+    loop {
+        let now = clock.now();
+        match rest.get::<JobDetails>(&path, &name(id)).await {
+            Err(PortError::NotFound(_)) => return Ok(()),
+            Err(error) => unknown = error.to_string(),
+            Ok(job) if has_ended(&job.state) => return Ok(()),
+            Ok(job) => {
+                let told: Result<CheckpointStatistics, _> =
+                    rest.get(&format!("{path}/checkpoints"), &name(id)).await;
+                // None at all where it has not come so far as to take any.
+                if let Ok(told) = told
+                    && told.counts.completed > 0
+                {
+                    return Err(format!(
+                        "it has gone beyond the savepoint since (checkpoints completed: {}), so it \
+                         is left as it is ({})",
+                        told.counts.completed, job.state
+                    ));
+                }
+                unknown = format!("it is {}", job.state);
+                // Asked once more where an answer got lost; a job that is being cancelled is.
+                let asked = rest.patch(&format!("{path}?mode=cancel"), &json!({}), &name(id)).await;
+                if let Err(error) = asked {
+                    unknown = error.to_string();
+                }
+            }
+        }
+        if now >= begun.plus_millis(DEADLINE_MS) {
+            return Err(format!("{id} could not be cancelled: {unknown}"));
+        }
+        clock.sleep_until(now.plus_millis(POLL_MS)).await;
+    }
+}
