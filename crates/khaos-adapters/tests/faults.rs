@@ -1,6 +1,6 @@
 //! Breaking things in the lab, on a real Flink: what is hurt, what is not, and who brings it back.
 #![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
-
+#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -164,10 +164,10 @@ async fn deliveries_are_exactly_once(version: &str, port_base: u16) {
         parallelism: 1,
         ..job("told", "70:100,3600:0")
     };
-    let told_id = lab.submit(&told).await.unwrap();
+    let told_id = lab.submit(&told).await.unwrap().id().to_owned();
     runs(&mut lab, &told_id).await;
     let counted = job("counted", "8:500,3600:0");
-    let counted_id = lab.submit(&counted).await.unwrap();
+    let counted_id = lab.submit(&counted).await.unwrap().id().to_owned();
     runs(&mut lab, &counted_id).await;
 
     let checkpoints = two_checkpoints(&lab, &told_id).await;

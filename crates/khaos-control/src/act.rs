@@ -160,6 +160,8 @@ impl Act {
         rolls_back: Option<String>,
     ) -> Result<(), ReconcileError> {
         let generation = self.generation(job).await? + 1;
+        // A redeploy takes its time, and the job stands still from its beginning on.
+        let at = self.clock.now();
         let applied = self.actuator.apply(run, to, generation).await;
         if let Err(error @ PortError::Unavailable(_)) = applied {
             // Nobody said no: it is tried again.
@@ -173,7 +175,7 @@ impl Act {
         self.engaged().insert(job.clone());
         // What was refused leaves the interval as it was.
         let to = if applied.is_ok() { to } else { from };
-        let outcome = Outcome { at: self.clock.now(), from, to, generation, effect, stalled: None };
+        let outcome = Outcome { at, from, to, generation, effect, stalled: None };
         self.append(job, because, outcome).await
     }
 

@@ -8,9 +8,6 @@ mod story;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
-use khaos_adapters::sqlite::SqliteStore;
-use khaos_control::ports::Store;
 use khaos_core::profile::IntervalBounds;
 use khaos_core::record::Record;
 use khaos_core::stats::Seed;
@@ -20,8 +17,7 @@ use serde_json::{Value, json};
 
 use self::story::Story;
 use crate::output::{folder, keep, say};
-use crate::report::{Report, page};
-use crate::simulate::day::in_virtual_time;
+use crate::report::{Report, keep_records, page};
 use crate::simulate::{Policy, PolicyResult, Simulation, usual_failures};
 
 /// The load at the height of the evening, events/s, but for noise.
@@ -118,29 +114,8 @@ impl Demo {
 
     fn write(&self, dir: &Path) -> anyhow::Result<PathBuf> {
         keep(dir, "result.json", &format!("{:#}\n", self.json()))?;
-        self.keep(dir)?;
+        keep_records(dir, self.yesterday.iter().chain(&self.records))?;
         keep(dir, "report.html", &self.page()?)
-    }
-
-    /// Keeps the records behind it, to look into with the `sqlite3` shell.
-    fn keep(&self, dir: &Path) -> anyhow::Result<()> {
-        let (path, draft) = (dir.join("records.sqlite"), dir.join(".records.sqlite.part"));
-        let unwritable = || format!("{}: cannot be written", path.display());
-        match std::fs::remove_file(&draft) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(unwritable);
-            }
-            _ => {}
-        }
-        let store = SqliteStore::open(&draft)?;
-        in_virtual_time(async {
-            for record in self.yesterday.iter().chain(&self.records) {
-                store.append(Record::clone(record)).await?;
-            }
-            Ok(())
-        })?;
-        drop(store);
-        std::fs::rename(&draft, &path).with_context(unwritable)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `khaos lab`: a real Flink on this machine, as long as this runs.
 
+mod run;
+
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,9 @@ use crate::progress::Steps;
 pub enum LabCommand {
     /// Start Flink and a job whose load is known; both end with Ctrl-C. Or with `khaos lab down`.
     Up(UpArgs),
+    /// The three phases on a real Flink, within a quarter of an hour: observe, profile with failures, and
+    /// an afternoon with failures under three policies. One minute of its clock passes in five seconds.
+    Run(RunArgs),
     /// End a lab, whoever started it and whether or not that khaos is still alive.
     Down(FolderArgs),
     /// Say what runs.
@@ -55,9 +60,9 @@ enum Job {
     None,
 }
 
-/// What a lab is made of.
+/// Which Flink, and where.
 #[derive(Debug, Args)]
-pub struct UpArgs {
+pub struct ClusterArgs {
     /// Version of Flink: 2.3 or 1.20.
     #[arg(long, default_value = "2")]
     flink: FlinkVersion,
@@ -69,6 +74,26 @@ pub struct UpArgs {
     /// What the lab's ports are counted from: REST is 81 above.
     #[arg(long, default_value_t = 21_000, value_parser = clap::value_parser!(u16).range(1_024..=65_454))]
     port_base: u16,
+}
+
+/// A whole run of the lab.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// Folder for report.html, result.json, world.toml and records.sqlite.
+    #[arg(long, default_value = "khaos-lab")]
+    out: PathBuf,
+    /// One JSON document on standard output instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a lab is made of.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    cluster: ClusterArgs,
     /// TaskManagers, of two slots each.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
     taskmanagers: u8,
@@ -106,12 +131,30 @@ fn millis(text: &str) -> Result<u64, String> {
 impl LabCommand {
     /// Does what was typed.
     pub fn run(self) -> anyhow::Result<()> {
+        if let LabCommand::Run(RunArgs { cluster, out, json }) = self {
+            return run::run(cluster.config()?, cluster.flink, &out, json);
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match self {
+            LabCommand::Run(_) => Ok(()),
             LabCommand::Up(args) => runtime.block_on(args.run()),
             LabCommand::Down(args) => runtime.block_on(args.down()),
             LabCommand::Status(args) => args.run(),
         }
+    }
+}
+
+impl ClusterArgs {
+    fn config(&self) -> Result<LabConfig, BadInput> {
+        let cache = match &self.cache {
+            Some(cache) => cache.clone(),
+            None => default_folder("XDG_CACHE_HOME", ".cache", "khaos", "--cache")?,
+        };
+        Ok(LabConfig {
+            port_base: self.port_base,
+            version: self.flink,
+            ..LabConfig::new(self.folder.folder()?, cache)
+        })
     }
 }
 
@@ -147,16 +190,7 @@ impl UpArgs {
 
     /// The lab and the job that were asked for; every error is one of input.
     fn read(&self) -> Result<(LabConfig, Option<PacedJob>), BadInput> {
-        let cache = match &self.cache {
-            Some(cache) => cache.clone(),
-            None => default_folder("XDG_CACHE_HOME", ".cache", "khaos", "--cache")?,
-        };
-        let config = LabConfig {
-            port_base: self.port_base,
-            version: self.flink,
-            task_managers: self.taskmanagers,
-            ..LabConfig::new(self.folder.folder()?, cache)
-        };
+        let config = LabConfig { task_managers: self.taskmanagers, ..self.cluster.config()? };
         if self.job == Job::None {
             return Ok((config, None));
         }
@@ -202,11 +236,11 @@ fn announce(
     job: Option<&PacedJob>,
     job_id: Option<&str>,
 ) -> anyhow::Result<()> {
-    say(&format!("Flink {} is up: {}", args.flink, lab.rest_url()))?;
+    say(&format!("Flink {} is up: {}", args.cluster.flink, lab.rest_url()))?;
     if let (Some(job), Some(id)) = (job, job_id) {
         say(&format!("Job {}: {id}", job.name))?;
     }
-    let dir = match &args.folder.dir {
+    let dir = match &args.cluster.folder.dir {
         Some(_) => format!(" --dir '{}'", lab.folder().display()),
         None => String::new(),
     };

@@ -24,7 +24,7 @@ fn bar(length: u64, message: &str, target: ProgressDrawTarget) -> ProgressBar {
 }
 
 /// Steps of unknown length: the current one beside a spinner, or a line each where it is no terminal.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Steps(Option<ProgressBar>);
 
 impl Steps {

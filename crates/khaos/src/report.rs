@@ -7,8 +7,12 @@ mod chart;
 pub(crate) mod sheet;
 mod timeline;
 
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context;
+use khaos_adapters::sqlite::SqliteStore;
+use khaos_control::ports::Store;
 use khaos_core::optimize::{Goals, Verdict};
 use khaos_core::profile::{Failure, Recovery};
 use khaos_core::record::Record;
@@ -19,6 +23,7 @@ use self::sheet::sheet;
 use self::timeline::timeline;
 use crate::clock_time;
 use crate::simulate::PolicyResult;
+use crate::simulate::day::in_virtual_time;
 use crate::table::longest;
 
 /// What the page shows.
@@ -32,6 +37,30 @@ pub struct Report<'a> {
     pub results: &'a [PolicyResult],
     /// What khaos was asked to keep.
     pub goals: &'a Goals,
+}
+
+/// Keeps the records behind it in `dir`, to look into with the `sqlite3` shell.
+pub fn keep_records<'a>(
+    dir: &Path,
+    records: impl IntoIterator<Item = &'a Arc<Record>>,
+) -> anyhow::Result<()> {
+    let (path, draft) = (dir.join("records.sqlite"), dir.join(".records.sqlite.part"));
+    let unwritable = || format!("{}: cannot be written", path.display());
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(unwritable);
+        }
+        _ => {}
+    }
+    let store = SqliteStore::open(&draft)?;
+    in_virtual_time(async {
+        for record in records {
+            store.append(Record::clone(record)).await?;
+        }
+        Ok(())
+    })?;
+    drop(store);
+    std::fs::rename(&draft, &path).with_context(unwritable)
 }
 
 /// The page as HTML.

@@ -93,6 +93,7 @@ pub(super) struct ExceptionHistory {
 #[derive(Debug, Deserialize)]
 pub(super) struct ExceptionEntry {
     pub(super) timestamp: i64,
+    stacktrace: String,
 }
 
 /// `GET /jobs/J/checkpoints/config`
@@ -191,23 +192,6 @@ impl OperationResult {
         let cause = self.failure_cause.as_ref();
         cause.map_or_else(|| "no reason given".to_owned(), FailureCause::reason)
     }
-}
-
-/// `GET /jobs/J/exceptions`
-#[derive(Debug, Deserialize)]
-pub(super) struct Exceptions {
-    #[serde(rename = "exceptionHistory")]
-    history: ExceptionHistory,
-}
-
-#[derive(Debug, Deserialize)]
-struct ExceptionHistory {
-    entries: Vec<Exception>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Exception {
-    stacktrace: String,
 }
 
 impl Exceptions {

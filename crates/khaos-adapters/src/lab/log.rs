@@ -1,7 +1,7 @@
 //! The workload of the lab's job: a schedule of arrivals, which a clone can be given again from any
 //! moment on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use khaos_control::clock::Clock;
@@ -30,6 +30,20 @@ impl PacedLog {
     pub fn told(&self, id: &str) -> PathBuf {
         self.folder.join(format!("{id}.replay"))
     }
+
+    /// Tells in the file `told` that what is due now is what was due at `from`.
+    pub fn tell(&self, told: &Path, from: Timestamp) -> Result<(), PortError> {
+        let now = self.clock.to_wall(self.clock.now());
+        let epoch = self.clock.to_wall(self.began_at);
+        let moved = now.0 - self.clock.to_wall(from).0;
+        let draft = told.with_extension("part");
+        let written = std::fs::create_dir_all(&self.folder)
+            .and_then(|()| std::fs::write(&draft, format!("{} {}\n", epoch.0 + moved, now.0)))
+            .and_then(|()| std::fs::rename(&draft, told));
+        written.map_err(|error| {
+            PortError::Refused(format!("{} cannot be written: {error}", told.display()))
+        })
+    }
 }
 
 #[async_trait]
@@ -55,16 +69,6 @@ impl WorkloadLog for PacedLog {
                 "second {second:.0} of the workload of {job} was not recorded"
             )));
         }
-        let now = self.clock.to_wall(self.clock.now());
-        let epoch = self.clock.to_wall(self.began_at);
-        let moved = now.0 - self.clock.to_wall(from).0;
-        let path = self.told(&clone.engine_id().0);
-        let draft = path.with_extension("part");
-        let written = std::fs::create_dir_all(&self.folder)
-            .and_then(|()| std::fs::write(&draft, format!("{} {}\n", epoch.0 + moved, now.0)))
-            .and_then(|()| std::fs::rename(&draft, &path));
-        written.map_err(|error| {
-            PortError::Refused(format!("{} cannot be written: {error}", path.display()))
-        })
+        self.tell(&self.told(&clone.engine_id().0), from)
     }
 }

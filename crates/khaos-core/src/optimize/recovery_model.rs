@@ -63,9 +63,15 @@ impl RecoveryParameters {
     /// `D_0 + (D_r + CI + δ)·λ / (μ·(1 − k/CI) − λ)`.
     /// `None` when `load` is at or above what is left of the capacity. Source: DESIGN, formulas.
     pub fn worst_case(&self, interval_s: f64, duration_s: f64, load: f64) -> Option<f64> {
+        self.after(self.dead_time_s, interval_s + duration_s, interval_s, load)
+    }
+
+    /// Recovery time, s, from a failure that kept the job down for `dead_s` (s) and rolled it back to a
+    /// checkpoint of `age_s` (s), with checkpoints every `interval_s` (s) and `load` (events/s) arriving:
+    /// `D + settling + (D + age)·λ / (μ·(1 − k/CI) − λ)`. `None` as for [`Self::worst_case`].
+    pub fn after(&self, dead_s: f64, age_s: f64, interval_s: f64, load: f64) -> Option<f64> {
         let gap = self.capacity_beside_checkpoints(interval_s) - load;
-        let age = interval_s + duration_s;
-        (gap > 0.0).then(|| self.floor_s() + (self.dead_time_s + age) * load / gap)
+        (gap > 0.0).then(|| dead_s + self.settling_s + (dead_s + age_s) * load / gap)
     }
 
     /// As [`Self::worst_case`], with the gap held at a small positive floor: never a promise, only

@@ -69,23 +69,9 @@ pub(super) fn live(
             Policy::Khaos | Policy::Oracle => CheckpointSettings::full(max),
         };
         let job = JobKey(simulation.world.name.clone());
-        let twin = Twin::start(
-            TwinConfig {
-                job: job.clone(),
-                world: simulation.world.clone(),
-                workload: simulation.workload.clone(),
-                settings,
-                failures: simulation.failures.clone(),
-                outages: Vec::new(),
-                seed: Seed(simulation.seed),
-                noise: simulation.noise,
-            },
-            clock,
-        );
+        let twin = start(simulation, settings, clock);
         let memory = Arc::new(MemoryStore::default());
-        // The log tells real time, and what happens here happens in a day that is simulated.
-        let driver = Driver::new(clock, twin.clone(), twin.clone());
-        let driver = Arc::new(driver.watched_by(Arc::new(|_, _| ())));
+        let driver = Arc::new(silent_driver(&twin, clock));
         let end = ANCHOR.plus_secs(simulation.workload.secs());
         let intervals = match policy {
             Policy::Static(_) | Policy::YoungDaly => {
@@ -93,7 +79,12 @@ pub(super) fn live(
                 vec![InForce { since_s: 0.0, interval_s: settings.interval.seconds() }]
             }
             Policy::Paper => follow_paper(simulation, learnt, &twin, &job, clock).await?,
-            Policy::Oracle => follow_oracle(simulation, &twin, &driver, &job, clock).await?,
+            Policy::Oracle => {
+                let intervals = oracles(simulation);
+                drive(&intervals, &twin, &job, &driver, clock).await?;
+                clock.sleep_until(end).await;
+                intervals
+            }
             Policy::Khaos | Policy::KhaosRedeploying => {
                 for record in learnt {
                     memory.append(Record::clone(record)).await?;
@@ -147,32 +138,72 @@ pub(super) fn live(
     })
 }
 
-/// Drives the oracle's interval of each minute from the minute's first second on.
-async fn follow_oracle(
-    simulation: &Simulation,
-    twin: &Arc<Twin>,
-    driver: &Driver,
-    job: &JobKey,
-    clock: Clock,
-) -> anyhow::Result<Vec<InForce>> {
+/// The oracle's intervals: that of each minute from the minute's first second on.
+fn oracles(simulation: &Simulation) -> Vec<InForce> {
     let bounds = (simulation.bounds.min().secs(), simulation.bounds.max().secs());
     let rates = simulation.workload.per_minute();
     let mut intervals: Vec<InForce> = Vec::new();
     for (minute, secs) in
         oracle(&simulation.world, rates, bounds, simulation.recovery.get()).into_iter().enumerate()
     {
-        let interval = CheckpointInterval::from_secs(secs)?;
-        let since_s = minute as f64 * 60.0;
-        clock.sleep_until(ANCHOR.plus_secs(since_s)).await;
-        let interval_s = interval.seconds();
+        let (since_s, interval_s) = (minute as f64 * 60.0, f64::from(secs));
         if intervals.last().is_none_or(|last| last.interval_s.total_cmp(&interval_s).is_ne()) {
-            let run = twin.describe(job).await?;
-            driver.apply(&run, interval, minute as u64 + 1).await?;
             intervals.push(InForce { since_s, interval_s });
         }
     }
-    clock.sleep_until(ANCHOR.plus_secs(simulation.workload.secs())).await;
-    Ok(intervals)
+    intervals
+}
+
+/// Drives `intervals`, each from its second on.
+async fn drive(
+    intervals: &[InForce],
+    twin: &Twin,
+    job: &JobKey,
+    driver: &Driver,
+    clock: Clock,
+) -> anyhow::Result<()> {
+    for (generation, InForce { since_s, interval_s }) in (1..).zip(intervals) {
+        clock.sleep_until(ANCHOR.plus_secs(*since_s)).await;
+        let run = twin.describe(job).await?;
+        let interval = CheckpointInterval::from_secs(*interval_s as u32)?;
+        driver.apply(&run, interval, generation).await?;
+    }
+    Ok(())
+}
+
+/// How the failures of the day are recovered from where `intervals` are driven and nobody decides.
+pub fn relive(simulation: &Simulation, intervals: &[InForce]) -> anyhow::Result<Vec<Recovered>> {
+    in_virtual_time(async {
+        let clock = Clock::anchored(ANCHOR);
+        let job = JobKey(simulation.world.name.clone());
+        let twin = start(simulation, CheckpointSettings::full(simulation.bounds.max()), clock);
+        let driver = silent_driver(&twin, clock);
+        drive(intervals, &twin, &job, &driver, clock).await?;
+        let end = ANCHOR.plus_secs(simulation.workload.secs());
+        clock.sleep_until(end).await;
+        let failures = twin.truth().failures;
+        recoveries(&twin, &job, &failures, &[], clock, end).await
+    })
+}
+
+/// The world of `simulation` on its day.
+fn start(simulation: &Simulation, settings: CheckpointSettings, clock: Clock) -> Arc<Twin> {
+    let config = TwinConfig {
+        job: JobKey(simulation.world.name.clone()),
+        world: simulation.world.clone(),
+        workload: simulation.workload.clone(),
+        settings,
+        failures: simulation.failures.clone(),
+        outages: Vec::new(),
+        seed: Seed(simulation.seed),
+        noise: simulation.noise,
+    };
+    Twin::start(config, clock)
+}
+
+/// The log tells real time, and what happens here happens in a day that is simulated.
+fn silent_driver(twin: &Arc<Twin>, clock: Clock) -> Driver {
+    Driver::new(clock, twin.clone(), twin.clone()).watched_by(Arc::new(|_, _| ()))
 }
 
 /// Lets the published method look at the job whenever it has settled, and redeploys it for every

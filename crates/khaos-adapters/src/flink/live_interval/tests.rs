@@ -133,6 +133,7 @@ fn on_a_stub(
             status: JobStatus::Running,
             running_since: Some(Timestamp(1_000_000)),
             checkpointing: CheckpointSettings::periodic(secs(12)),
+            noticed: Vec::new(),
         };
         test(LiveInterval::new(Flink::at(&url, clock).unwrap()), run, stub).await;
     });

@@ -1,0 +1,294 @@
+//! What a run of the lab amounts to: one JSON document, tables for people, the page.
+
+use std::sync::Arc;
+
+use khaos_core::job::JobKey;
+use khaos_core::optimize::{Goals, Models, RecoveryParameters};
+use khaos_core::profile::{Recovery, Trial};
+use khaos_core::record::Record;
+use khaos_core::stats::mean;
+use khaos_core::units::{EventRate, Millis, Seconds};
+use khaos_twin::World;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::contest::Ran;
+use super::course::{Contest, SPEED};
+use crate::report::{Report, page};
+use crate::score::{InForce, Objective, score};
+use crate::simulate::{Policy, PolicyResult};
+use crate::table::table;
+
+/// A trial beside what the models make of it, its dead time and its age taken as measured.
+#[derive(Debug, Serialize)]
+pub(super) struct Judged {
+    #[serde(flatten)]
+    trial: Trial,
+    /// s; `null` where a part was not measured.
+    predicted: Option<f64>,
+    /// Predicted over measured, less one.
+    error: Option<f64>,
+}
+
+impl Judged {
+    fn by(parameters: &RecoveryParameters, trial: &Trial) -> Self {
+        let load = trial.load_during.unwrap_or(trial.load).get();
+        let predicted = trial.dead_time.zip(trial.age).and_then(|(dead, age)| {
+            parameters.after(dead.get(), age.get(), trial.interval.seconds(), load)
+        });
+        let error = predicted.zip(measured(trial)).map(|(said, seen)| said / seen - 1.0);
+        Self { trial: trial.clone(), predicted, error }
+    }
+}
+
+fn measured(trial: &Trial) -> Option<f64> {
+    match trial.recovery {
+        Recovery::Measured(seconds) => Some(seconds.get()),
+        Recovery::Censored(_) | Recovery::Spoilt(_) => None,
+    }
+}
+
+/// Mean of the absolute values of what is known of `errors`; `None` where nothing is.
+fn mean_of(errors: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    mean(&errors.flatten().map(f64::abs).collect::<Vec<_>>())
+}
+
+/// A failure of the contest, in the lab and on the embedded engine.
+#[derive(Debug, Serialize)]
+pub(super) struct Failure {
+    /// Second of the contest.
+    second: f64,
+    #[serde(flatten)]
+    judged: Judged,
+    /// Whether some interval would have kept the objective.
+    feasible: bool,
+    /// The same failure on the embedded engine, s.
+    twin: Option<f64>,
+    /// The embedded engine's over the lab's, less one.
+    twin_error: Option<f64>,
+}
+
+/// A policy's afternoon.
+#[derive(Debug, Serialize)]
+pub(super) struct Afternoon {
+    #[serde(flatten)]
+    pub(super) result: PolicyResult,
+    /// How often the job was restarted or redeployed, but not because it had been broken.
+    restarts: usize,
+    recoveries: Vec<Failure>,
+}
+
+/// Everything that a run of the lab showed.
+#[derive(Debug)]
+pub(super) struct LabResult {
+    pub(super) flink: String,
+    pub(super) wall_s: f64,
+    pub(super) goals: Goals,
+    pub(super) contest: Contest,
+    pub(super) trials: Vec<Judged>,
+    pub(super) models: Models,
+    pub(super) world: String,
+    pub(super) afternoons: Vec<Afternoon>,
+    /// All records of the job that was kept, what it had learnt before first.
+    pub(super) records: Vec<Arc<Record>>,
+}
+
+/// What afternoons are judged by.
+pub(super) struct Judge<'a> {
+    pub(super) world: &'a World,
+    pub(super) rates: &'a [f64],
+    pub(super) goals: &'a Goals,
+    pub(super) recovery: Seconds,
+    pub(super) latency: Millis,
+    pub(super) models: &'a Models,
+    pub(super) trials: usize,
+}
+
+impl Judge<'_> {
+    pub(super) fn trials(&self, trials: &[&Trial]) -> Vec<Judged> {
+        let parameters = &self.models.recovery.parameters;
+        trials.iter().map(|trial| Judged::by(parameters, trial)).collect()
+    }
+
+    /// One policy's afternoon, with the recoveries of the embedded engine beside the lab's.
+    pub(super) fn afternoon(&self, ran: &Ran, twin: &[Option<f64>]) -> Afternoon {
+        let objective =
+            Objective { recovery_s: self.recovery.get(), latency_ms: self.latency.get() };
+        let scored = score(self.world, self.rates, &ran.intervals, None, objective);
+        let fallback = InForce {
+            since_s: 0.0,
+            interval_s: self.goals.bounds.max().seconds() + self.world.checkpoint_duration_s,
+        };
+        let dead = score(self.world, self.rates, &[fallback], None, objective).exposure;
+        let minutes = || ran.records.iter().filter_map(|record| record.minute());
+        let latencies: Vec<f64> =
+            minutes().filter_map(|m| m.latency.known()).map(Millis::get).collect();
+        let above = latencies.iter().filter(|ms| **ms > objective.latency_ms).count();
+        let parameters = &self.models.recovery.parameters;
+        let recoveries: Vec<Failure> = ran
+            .failures
+            .iter()
+            .enumerate()
+            .map(|(i, struck)| {
+                let judged = Judged::by(parameters, &struck.trial);
+                let twin = twin.get(i).copied().flatten();
+                let twin_error =
+                    twin.zip(measured(&struck.trial)).map(|(twin, lab)| twin / lab - 1.0);
+                let feasible = self.feasible(&struck.trial);
+                Failure { second: struck.second, judged, feasible, twin, twin_error }
+            })
+            .collect();
+        let longest = ran.failures.iter().map(|struck| measured(&struck.trial));
+        let over = |struck: &&super::contest::Struck| match struck.trial.recovery {
+            Recovery::Measured(s) | Recovery::Censored(s) => s > self.recovery,
+            Recovery::Spoilt(_) => false,
+        };
+        let checkpoints = minutes().filter_map(|m| m.checkpoints_completed).map(u64::from).sum();
+        let result = PolicyResult {
+            name: ran.policy.to_string(),
+            exposure: scored.exposure,
+            latency_mean_ms: mean(&latencies).unwrap_or(f64::NAN),
+            latency_over_share: above as f64 / latencies.len().max(1) as f64,
+            failures: ran.failures.len(),
+            recoveries_over: ran.failures.iter().filter(over).count(),
+            recovery_max_s: longest
+                .collect::<Option<Vec<f64>>>()
+                .and_then(|all| all.into_iter().reduce(f64::max)),
+            visibility_mean_s: scored.visibility_mean_s,
+            interval_changes: ran.intervals.len() - 1,
+            checkpoints,
+            downtime_s: ran.downtime_s,
+            trials: if let Policy::Static(_) = ran.policy { 0 } else { self.trials },
+            exposure_if_dead: (ran.policy == Policy::Khaos).then_some(dead),
+        };
+        Afternoon { result, restarts: ran.restarts, recoveries }
+    }
+
+    /// Whether the smallest interval would have kept the objective in this very failure.
+    fn feasible(&self, trial: &Trial) -> bool {
+        let parameters = &self.models.recovery.parameters;
+        let interval = self.goals.bounds.min().seconds();
+        let load = trial.load_during.unwrap_or(trial.load).get();
+        let dead_s = trial.dead_time.map_or(parameters.dead_time_s, Seconds::get);
+        let age_s = interval + self.world.checkpoint_duration_s;
+        let best_s = parameters.after(dead_s, age_s, interval, load);
+        best_s.is_some_and(|best_s| best_s <= self.recovery.get())
+    }
+}
+
+impl LabResult {
+    fn trial_error(&self) -> Option<f64> {
+        mean_of(self.trials.iter().map(|judged| judged.error))
+    }
+
+    fn twin_error(&self) -> Option<f64> {
+        mean_of(self.afternoons.iter().flat_map(|a| &a.recoveries).map(|f| f.twin_error))
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "flink": self.flink,
+            "clock_speed": SPEED,
+            "wall_s": self.wall_s,
+            "objectives": self.goals.objectives,
+            "min_interval_s": self.goals.bounds.min(),
+            "fallback_s": self.goals.bounds.max(),
+            "trials": self.trials,
+            "trial_mean_error": self.trial_error(),
+            "models": self.models,
+            "policies": self.afternoons,
+            "lab_s": f64::from(self.contest.minutes) * 60.0,
+            "twin": { "world": self.world, "mean_error": self.twin_error() },
+        })
+    }
+
+    pub(super) fn page(&self, title: &str) -> anyhow::Result<String> {
+        let results: Vec<PolicyResult> =
+            self.afternoons.iter().map(|afternoon| afternoon.result.clone()).collect();
+        page(&Report { title, records: &self.records, results: &results, goals: &self.goals })
+    }
+
+    /// The trials, and the failures of every policy, as tables.
+    pub(super) fn tables(&self) -> String {
+        let dash = |value: Option<f64>| value.map_or("–".into(), |v| format!("{v:.0}"));
+        let percent =
+            |value: Option<f64>| value.map_or("–".into(), |v| format!("{:+.0} %", 100.0 * v));
+        let seconds = |value: Option<Seconds>| dash(value.map(Seconds::get));
+        let mut trials = table(&[
+            "interval",
+            "load",
+            "noticed, s",
+            "down, s",
+            "age, s",
+            "catch-up",
+            "recovery, s",
+            "predicted, s",
+            "error",
+        ]);
+        for Judged { trial, predicted, error } in &self.trials {
+            trials.add_row([
+                trial.interval.to_string(),
+                format!("{:.0}", trial.load.get()),
+                seconds(trial.detection),
+                seconds(trial.dead_time),
+                seconds(trial.age),
+                dash(trial.catch_up.map(EventRate::get)),
+                recovery(trial),
+                dash(*predicted),
+                percent(*error),
+            ]);
+        }
+        let mut failures = table(&[
+            "policy",
+            "at, min",
+            "interval",
+            "load",
+            "noticed, s",
+            "down, s",
+            "age, s",
+            "recovery, s",
+            "predicted, s",
+            "embedded, s",
+            "differs",
+        ]);
+        for afternoon in &self.afternoons {
+            for failure in &afternoon.recoveries {
+                let trial = &failure.judged.trial;
+                failures.add_row([
+                    afternoon.result.name.clone(),
+                    format!("{:.0}", failure.second / 60.0),
+                    trial.interval.to_string(),
+                    format!("{:.0}", trial.load.get()),
+                    seconds(trial.detection),
+                    seconds(trial.dead_time),
+                    seconds(trial.age),
+                    recovery(trial),
+                    dash(failure.judged.predicted),
+                    dash(failure.twin),
+                    percent(failure.twin_error),
+                ]);
+            }
+        }
+        let of = |error: Option<f64>| error.map_or("–".into(), |e| format!("{:.1} %", 100.0 * e));
+        format!(
+            "Trials on clones; predicted from the models with dead time and age as measured, off by {} \
+             in the mean:\n{trials}\n\nFailures of each policy's job; the same on the embedded engine, \
+             which is off by {} in the mean:\n{failures}",
+            of(self.trial_error()),
+            of(self.twin_error()),
+        )
+    }
+}
+
+fn recovery(trial: &Trial) -> String {
+    match &trial.recovery {
+        Recovery::Measured(s) => format!("{:.0}", s.get()),
+        Recovery::Censored(s) => format!("> {:.0}", s.get()),
+        Recovery::Spoilt(why) => why.clone(),
+    }
+}
+
+/// The records of the job that was kept, those of others left out.
+pub(super) fn of_job(records: &[Arc<Record>], job: &JobKey) -> Vec<Arc<Record>> {
+    records.iter().filter(|record| record.job() == job).cloned().collect()
+}
