@@ -121,6 +121,22 @@ async fn two_checkpoints(lab: &Lab, id: &str) -> Value {
     }
 }
 
+/// What waits for the job's first vertex, its source, once Flink knows.
+async fn pending(lab: &Lab, id: &str) -> f64 {
+    let job = get(lab, &format!("/jobs/{id}")).await;
+    let source = job["vertices"][0]["id"].as_str().unwrap();
+    let metrics = "subtasks/metrics?get=Source__arrivals.pendingRecords";
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let said = get(lab, &format!("/jobs/{id}/vertices/{source}/{metrics}")).await;
+        if let Some(pending) = said[0]["sum"].as_f64() {
+            return pending;
+        }
+        assert!(Instant::now() < deadline, "{said:#}");
+        sleep_until(Instant::now() + Duration::from_millis(100)).await;
+    }
+}
+
 /// Waits until so many events are delivered, and then for what should not come.
 async fn all_delivered(lab: &Lab, id: &str, dir: &Path, events: u64) -> Delivered {
     let deadline = Instant::now() + Duration::from_secs(40);
@@ -129,7 +145,11 @@ async fn all_delivered(lab: &Lab, id: &str, dir: &Path, events: u64) -> Delivere
         if so_far.events >= events {
             break;
         }
-        assert!(Instant::now() < deadline, "{so_far:?} of {events}");
+        if Instant::now() >= deadline {
+            let job = get(lab, &format!("/jobs/{id}")).await;
+            let checkpoints = get(lab, &format!("/jobs/{id}/checkpoints")).await;
+            panic!("{so_far:?} of {events}: {job:#} {checkpoints:#}");
+        }
         sleep_until(Instant::now() + Duration::from_millis(100)).await;
     }
     two_checkpoints(lab, id).await;
@@ -175,6 +195,7 @@ async fn deliveries_are_exactly_once(version: &str, port_base: u16) {
     assert_eq!(*acknowledging, 2, "the sink and its committer are chained to the work");
     let told_dir = told.deliveries.unwrap();
     assert_eq!(delivered(&told_dir).unwrap(), Delivered::first(0), "nothing arrives yet");
+    assert!(pending(&lab, &told_id).await.abs() < f64::EPSILON, "nothing waits yet");
     let now = get(&lab, &format!("/jobs/{told_id}")).await["now"].as_i64().unwrap();
     let unfinished = dir.path().join("start.unfinished");
     std::fs::write(&unfinished, format!("{} {now}", now - 65_000)).unwrap();
