@@ -137,7 +137,9 @@ impl Redeployer {
             return Ok(Recovered::Elsewhere(EngineJobId(other.jid.clone())));
         }
         match self.savepoint(&mut intent).await? {
-            Stopped::Not(_) => Ok(Recovered::NeverStopped(intent.old)),
+            // Flink says so of a job that it does not know, too.
+            Stopped::Not(_) if runs(&intent.old) => Ok(Recovered::NeverStopped(intent.old)),
+            Stopped::Not(why) => Err(self.lost(&intent, &format!("it does not run ({why})"))),
             Stopped::Lost(how) => Err(self.lost(&intent, &how)),
             Stopped::At(savepoint) => {
                 self.go_back(&mut intent, &savepoint).await.map(Recovered::Old)
@@ -177,6 +179,8 @@ impl Redeployer {
     async fn redeploy(&self, run: &JobRun, interval: CheckpointInterval) -> Result<(), PortError> {
         let rest = &self.flink.rest;
         let (old, at) = (&run.engine_id, rest.clock().now());
+        // Nothing is stopped for want of a jar.
+        self.submission.uploaded(rest).await?;
         let old_own: OwnCheckpoints =
             rest.get(&format!("/jobs/{old}/checkpoints/config"), &name(old)).await?;
         let new_own = with_interval(old_own, rest.theirs_ms(interval.millis()));

@@ -85,7 +85,7 @@ impl Submission {
     }
 
     /// Flink's id of the jar: it is uploaded where Flink does not have it yet.
-    async fn uploaded(&self, rest: &Rest) -> Result<String, PortError> {
+    pub(super) async fn uploaded(&self, rest: &Rest) -> Result<String, PortError> {
         let path = self.jar.display();
         let jar = std::fs::read(&self.jar)
             .map_err(|error| PortError::Refused(format!("jar {path} cannot be read: {error}")))?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use khaos_adapters::flink::{Recovered, Redeployer, Submission};
+use khaos_adapters::flink::{Flink, Recovered, Redeployer, Submission};
 use khaos_adapters::lab::PacedJob;
 use khaos_control::contract;
 use khaos_control::ports::{Actuator, Jobs, Metrics, PortError};
@@ -84,6 +84,8 @@ impl<'a> Redeployed<'a> {
         let job = self.told(&format!("/jobs/{before}")).await;
         assert_eq!(job["state"], "FINISHED");
         let down_s = run.running_since.unwrap().0 - job["timestamps"]["FINISHED"].as_i64().unwrap();
+        // What arrived while nothing ran, and while the last figures came in.
+        let waits_at_most = (down_s as f64 / 1_000.0 + 3.0) * RATE as f64;
         println!("{}: nothing ran for {:.2} s", run.key, down_s as f64 / 1_000.0);
         self.cluster
             .wait_for("the backlog to go", 60.0, async || {
@@ -91,7 +93,7 @@ impl<'a> Redeployed<'a> {
                 let readings = self.cluster.flink.readings(&run.engine_id, span).await.ok()?;
                 let lag = readings.lag();
                 let last = lag.samples().last()?.value;
-                assert!(last < 60.0 * RATE as f64, "{last} wait for it");
+                assert!(last <= waits_at_most, "{last} wait for it");
                 let Reading::Known(read) = readings.throughput.mean(span) else { return None };
                 (last < RATE as f64 && read > 0.0).then_some(())
             })
@@ -196,12 +198,18 @@ async fn a_death_leaves_a_job_that_can_be_started_again(cluster: &Cluster) {
     job.goes_on(&run.engine_id, &after).await;
 }
 
-/// Neither comes up while there are too few slots: what to do is said, and done by the next one.
+/// Neither the new one nor the old one comes up: what to do is said, and done by the next one that can.
 async fn what_cannot_be_started_is_said(cluster: &Cluster) {
     let (job, before) = Redeployed::runs(cluster, "stranded", &[]).await;
-    let missing = Submission { jar: job.folder.path().join("gone.jar"), ..job.submission.clone() };
-    let why = refused(job.with(missing, None).apply(&before, secs(4), 1).await);
-    assert!(why.contains("flink run -d -s file:") && why.contains("gone.jar"), "{why}");
+    let gone = Submission { jar: job.folder.path().join("gone.jar"), ..job.submission.clone() };
+    let why = refused(job.with(gone, None).apply(&before, secs(4), 1).await);
+    assert!(why.contains("gone.jar cannot be read"), "{why}");
+    assert_eq!(job.now().await.engine_id, before.engine_id, "not stopped for want of a jar");
+
+    let other = Some("khaos.lab.Nothing".to_owned());
+    let other = Submission { entry_class: other, ..job.submission.clone() };
+    let why = refused(job.with(other, None).apply(&before, secs(4), 2).await);
+    assert!(why.contains("flink run -d -s file:") && why.contains("-c khaos.lab.Nothing"), "{why}");
     let described = cluster.flink.run(&before.engine_id).await.map(|run| run.status);
     assert_eq!(described, Ok(JobStatus::Ended));
     let recovered = job.redeployer().recover().await.unwrap().unwrap();
@@ -210,10 +218,46 @@ async fn what_cannot_be_started_is_said(cluster: &Cluster) {
     job.goes_on(&before.engine_id, &run).await;
 
     std::fs::write(job.journal(), "{").unwrap();
-    let why = refused(job.redeployer().apply(&run, secs(4), 2).await);
+    let why = refused(job.redeployer().apply(&run, secs(4), 3).await);
     assert!(why.contains("redeploy.json is no journal"), "{why}");
     let key = JobKey("stranded".to_owned());
     assert_eq!(cluster.flink.describe(&key).await.unwrap().engine_id, run.engine_id);
+}
+
+/// In the moment in which nobody runs the job, somebody else takes its slot: the new one never comes up,
+/// and is taken back; the old one does when there is a slot again.
+async fn goes_back_when_its_slot_is_taken(version: &str, port_base: u16) {
+    let cluster = Cluster::up(version, port_base, 1).await;
+    let (job, before) = Redeployed::runs(&cluster, "slotless", &[]).await;
+    // Waits for the second of its slots.
+    let greedy = PacedJob { name: "greedy".to_owned(), ..PacedJob::default() };
+    let greedy = cluster.lab.submit(&greedy).await.unwrap();
+    // The deadlines of a clock that runs 12 times as fast: minutes are seconds.
+    let clock = cluster.clock.times(12);
+    let flink = Flink::at(cluster.lab.rest_url(), clock).unwrap();
+    let hasty = flink.describe(&before.key).await.unwrap();
+    assert_eq!(hasty.checkpointing.interval, secs(12 * OWN_S));
+    let redeployer = Redeployer::new(flink, job.submission.clone(), None, job.journal());
+    let makes_room = async {
+        cluster
+            .wait_for("it to go back", 100.0, async || {
+                let text = std::fs::read(job.journal()).ok()?;
+                let intent: Value = serde_json::from_slice(&text).unwrap();
+                intent["back"].is_string().then_some(())
+            })
+            .await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("{}/jobs/{greedy}?mode=cancel", cluster.lab.rest_url());
+        assert!(client.patch(url).send().await.unwrap().status().is_success());
+    };
+    let (answer, ()) = futures::join!(redeployer.apply(&hasty, secs(48), 1), makes_room);
+    let why = refused(answer);
+    assert!(why.contains("not every vertex ran within 600 s"), "{why}");
+    let run = job.now().await;
+    assert_eq!(run.checkpointing, before.checkpointing);
+    job.goes_on(&before.engine_id, &run).await;
+    assert!(!job.journal().exists());
+    cluster.lab.down().await.unwrap();
 }
 
 async fn redeploys_on(version: &str, port_base: u16) {
@@ -226,6 +270,7 @@ async fn redeploys_on(version: &str, port_base: u16) {
         what_cannot_be_started_is_said(&cluster),
     );
     cluster.lab.down().await.unwrap();
+    goes_back_when_its_slot_is_taken(version, port_base).await;
 }
 
 #[test]
