@@ -1,6 +1,7 @@
 //! Breaking things in the lab, on a real Flink: what is hurt, what is not, and who brings it back.
 #![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
-#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+#![allow(clippy::print_stdout, reason = "what lab/README.md tells is measured here")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -132,6 +133,9 @@ impl Eyes {
                 "{noticed:?} {replaced:?}"
             ),
         }
+        let url = format!("{}/taskmanagers/{task_manager}", self.rest_url);
+        let lost = self.client.get(url).send().await.unwrap();
+        assert_eq!(lost.status(), 500, "as docs/flink.md says");
         let on = self.attempts(job).await;
         assert!(on.iter().all(|(_, _, manager)| *manager != task_manager.as_str()), "{on:?}");
     }
