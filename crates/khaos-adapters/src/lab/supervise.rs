@@ -42,7 +42,7 @@ impl Lab {
                     let within_s = HARDLY_STARTED.as_secs();
                     return Err(LabError::KeepsDying { starts: STARTS, within_s, last });
                 }
-                tracing::info!("{last}; it is started again");
+                tracing::info!("the {} died {} and is started again", last.role, last.how);
                 self.spawn(last.role)?;
             }
             looked => looked?,

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
 #![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 
+mod arena;
 mod bench;
+mod clones;
 mod contract;
 mod dead_man;
 mod endurance;

@@ -247,7 +247,7 @@ async fn goes_back_when_its_slot_is_taken(version: &str, port_base: u16) {
             })
             .await;
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let url = format!("{}/jobs/{greedy}?mode=cancel", cluster.lab.rest_url());
+        let url = format!("{}/jobs/{}?mode=cancel", cluster.lab.rest_url(), greedy.id());
         assert!(client.patch(url).send().await.unwrap().status().is_success());
     };
     let (answer, ()) = futures::join!(redeployer.apply(&hasty, secs(48), 1), makes_room);
