@@ -227,7 +227,8 @@ impl Redeployer {
         Err(PortError::Refused(format!(
             "{} did not come up at {interval}: {why}. It runs on at its old interval, from the \
              savepoint {savepoint}, as {back}",
-            intent.job
+            intent.job,
+            why = why.trim_end_matches('.'),
         )))
     }
 
@@ -255,7 +256,8 @@ impl Redeployer {
         self.journal.remove()?;
         Ok(PortError::Refused(format!(
             "{} could not be stopped with a savepoint: {why}. {runs}",
-            intent.job
+            intent.job,
+            why = why.trim_end_matches('.'),
         )))
     }
 
