@@ -4,9 +4,9 @@
 //! `messages` are the answers as far as they are read, `deployment` makes one description of a job
 //! of several answers, `history` follows checkpoints beyond the ten that Flink keeps, `metrics`
 //! samples counters, both by a `task` of their own. Two actuators change the job's own interval:
-//! [`Redeployer`] restarts the job with it, [`LiveInterval`] asks a Flink that can; what a job is
-//! started from is a [`Submission`]. `doctor` says what to change before Khaos can
-//! drive, and why. What Flink was seen to do, and every trap that this has to avoid, stands in
+//! [`Redeployer`] starts the job again with it, as its [`Submission`] says, and [`LiveInterval`] asks a
+//! Flink that can. `doctor` says what to change before Khaos can drive, and why. What Flink was seen to
+//! do, and every trap that this has to avoid, stands in
 //! `docs/flink.md`.
 
 mod clones;
