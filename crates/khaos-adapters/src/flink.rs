@@ -18,6 +18,8 @@ mod messages;
 mod metrics;
 mod redeploy;
 mod rest;
+#[cfg(test)]
+mod stub;
 mod submission;
 mod task;
 

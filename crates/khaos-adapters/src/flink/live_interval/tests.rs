@@ -4,10 +4,9 @@ use std::sync::{Arc, Mutex as StdMutex};
 
 use khaos_control::clock::Clock;
 use khaos_control::core::job::{CheckpointSettings, JobKey, JobShape, JobStatus};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::flink::stub;
 
 /// A Flink that takes checkpoints of job `j`, by the wall's clock.
 struct Stub {
@@ -66,37 +65,6 @@ impl Stub {
     }
 }
 
-/// Answers one request of each connection.
-async fn serve(listener: TcpListener, stub: Arc<StdMutex<Stub>>) {
-    loop {
-        let (client, _) = listener.accept().await.unwrap();
-        tokio::spawn(answer(client, Arc::clone(&stub)));
-    }
-}
-
-async fn answer(mut client: TcpStream, stub: Arc<StdMutex<Stub>>) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let Ok(byte) = client.read_u8().await else { return };
-        head.push(byte);
-    }
-    let head = String::from_utf8(head).unwrap().to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-    client.read_exact(&mut body).await.unwrap();
-    let first = head.lines().next().unwrap().replacen("get ", "GET ", 1);
-    let first = first.replacen("patch ", "PATCH ", 1);
-    let body = String::from_utf8(body).unwrap();
-    let (status, text) = stub.lock().unwrap().answer(&first, &body);
-    let answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: \
-         close\r\n\r\n{text}",
-        text.len()
-    );
-    // Who asked may have gone.
-    let _ = client.write_all(answer.as_bytes()).await;
-}
-
 const OWN: OwnCheckpoints = OwnCheckpoints { interval: 1_000, min_pause: 0, timeout: 50_000 };
 
 fn secs(seconds: u32) -> CheckpointInterval {
@@ -121,9 +89,9 @@ fn on_a_stub(
         };
         change(&mut stub);
         let stub = Arc::new(StdMutex::new(stub));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(serve(listener, Arc::clone(&stub)));
+        let answering = Arc::clone(&stub);
+        let url = stub::serve(move |request, body| answering.lock().unwrap().answer(request, body));
+        let url = url.await;
         let run = JobRun {
             key: JobKey("orders".to_owned()),
             engine_id: EngineJobId("j".to_owned()),

@@ -175,3 +175,96 @@ pub(super) async fn take_back(rest: &Rest, id: &EngineJobId) -> Result<(), Strin
         clock.sleep_until(now.plus_millis(POLL_MS)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use khaos_control::clock::Clock;
+    use khaos_control::core::units::Timestamp;
+
+    use super::*;
+    use crate::flink::stub;
+
+    const OWN: OwnCheckpoints = OwnCheckpoints { interval: 4_000, min_pause: 0, timeout: 1 };
+
+    /// What job `n` is, and what it has done.
+    struct Told {
+        state: &'static str,
+        own: OwnCheckpoints,
+        restored: &'static str,
+        completed: u64,
+    }
+
+    const WELL: Told = Told { state: "RUNNING", own: OWN, restored: "file:/s", completed: 0 };
+
+    impl Told {
+        fn answer(&self, asked: usize, request: &str) -> (&'static str, String) {
+            let answer = match request {
+                "GET /jobs/n" => json!({
+                    "jid": "n", "name": "orders", "state": self.state, "now": 9,
+                    // A restart at each look.
+                    "timestamps": { "RESTARTING": if self.state == "RUNNING" { 0 } else { asked } },
+                    "vertices": [{ "id": "a", "name": "a", "parallelism": 1, "start-time": 1,
+                                   "tasks": { "RUNNING": 1 } }],
+                    "plan": { "nodes": [] },
+                }),
+                "GET /jobs/n/checkpoints/config" => json!(self.own),
+                "GET /jobs/n/checkpoints" => json!({
+                    "counts": { "failed": 0, "completed": self.completed }, "history": [],
+                    "latest": { "restored": { "id": 1, "external_path": self.restored } },
+                }),
+                "GET /jobs/n/exceptions" => json!({
+                    "exceptionHistory": { "entries": [{ "stacktrace": "java.lang.X: too bad" }] },
+                }),
+                _ => return ("404 Not Found", json!({ "errors": ["Not found."] }).to_string()),
+            };
+            ("200 OK", answer.to_string())
+        }
+    }
+
+    /// Whether it comes up, whether it can be taken back, and what was asked.
+    fn of(told: Told) -> (Result<(), String>, Result<(), String>, Vec<String>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let asking = Arc::clone(&asked);
+            let url = stub::serve(move |request, _| {
+                let mut asked = asking.lock().unwrap();
+                asked.push(request.to_owned());
+                told.answer(asked.len(), request)
+            });
+            let clock = Clock::anchored(Timestamp(0)).times(1_000);
+            let rest = Rest::at(&url.await, clock).unwrap();
+            let id = EngineJobId("n".to_owned());
+            let wanted = Wanted { id: &id, own: OWN, savepoint: "file:/s", tries: Some(TRIES) };
+            let up = comes_up(&rest, wanted).await;
+            let back = take_back(&rest, &id).await;
+            let asked = asked.lock().unwrap().clone();
+            (up, back, asked)
+        })
+    }
+
+    #[test]
+    fn only_what_was_meant_has_come_up() {
+        assert_eq!(of(Told { completed: 1, ..WELL }).0, Ok(()));
+        let own = OwnCheckpoints { interval: 9_000, ..OWN };
+        let why = of(Told { own, completed: 1, ..WELL }).0.unwrap_err();
+        assert!(why.contains("interval 9000 ms") && why.contains("instead of"), "{why}");
+        let elsewhere = Told { restored: "file:/other", state: "RUNNING", own: OWN, completed: 0 };
+        let (up, _, _) = of(elsewhere);
+        assert_eq!(up, Err("it started from file:/other instead of file:/s".to_owned()));
+        let why = of(Told { state: "RESTARTING", completed: 1, ..WELL }).0.unwrap_err();
+        assert_eq!(why, "it failed 3 times before it ran: too bad");
+    }
+
+    #[test]
+    fn what_has_gone_beyond_the_savepoint_is_not_cancelled() {
+        let cancel = "PATCH /jobs/n?mode=cancel".to_owned();
+        let (_, back, asked) = of(Told { completed: 2, ..WELL });
+        assert!(back.unwrap_err().contains("completed: 2"));
+        assert!(!asked.contains(&cancel), "{asked:?}");
+        let (_, _, asked) = of(WELL);
+        assert!(asked.contains(&cancel), "{asked:?}");
+    }
+}
