@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use khaos_control::act::Act;
@@ -15,9 +15,9 @@ use khaos_control::profile::Subject;
 use khaos_control::tuner::{Mode, Tuner};
 use khaos_core::job::{JobKey, JobRun, JobStatus};
 use khaos_core::optimize::{Effect, Goals};
-use khaos_core::profile::Trial;
+use khaos_core::profile::{Recovery, Trial};
 use khaos_core::record::{Fact, Record};
-use khaos_core::units::{CheckpointInterval, Seconds, Timestamp};
+use khaos_core::units::{CheckpointInterval, EventRate, Seconds, Timestamp};
 use khaos_twin::MemoryStore;
 use tokio::sync::Mutex;
 
@@ -176,9 +176,16 @@ impl Ring<'_> {
             let subject =
                 Subject { clock: *clock, jobs: flink, metrics: flink, checkpoints: flink, id };
             let interval = self.interval(contestant, &run).await?;
-            let trial =
-                subject.aftermath(failed_at, index, interval, Seconds::new(PATIENCE_S)?).await;
-            let trial = trial.with_context(|| format!("failure {index} of {job}"))?;
+            let patience = Seconds::new(PATIENCE_S)?;
+            let trial = match subject.aftermath(failed_at, index, interval, patience).await {
+                Ok(trial) => trial,
+                Err(why) => Trial::of_recovery(
+                    index,
+                    interval,
+                    EventRate::new(0.0)?,
+                    Recovery::Spoilt(why.to_string()),
+                ),
+            };
             failures.push(Struck { second: failed_at.secs_since(begins_at), trial });
         }
         Ok(failures)
