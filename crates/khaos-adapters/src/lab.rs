@@ -44,7 +44,7 @@ use crate::flink::Submission;
 
 pub use self::deliveries::{Delivered, delivered};
 pub use self::error::LabError;
-pub use self::injector::{Broken, LabInjector, LabTarget};
+pub use self::injector::{Aimed, Broken, LabInjector, LabTarget};
 pub use self::log::PacedLog;
 pub use self::process::Role;
 pub use self::submit::{PacedJob, Rates, Then};

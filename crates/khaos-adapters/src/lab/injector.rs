@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use khaos_control::ports::{CloneId, Fault, FaultInjector, PortError};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -68,24 +69,39 @@ pub struct Broken {
     pub at: Instant,
 }
 
+/// A job's TaskManager and its process, looked up before the moment at which it is to be broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aimed {
+    id: String,
+    task_manager: String,
+    pid: Pid,
+}
+
 /// Breaks jobs of one lab: SIGKILL for a crash, SIGSTOP for a hang, to the TaskManager that runs most of
 /// the job. Refuses where that runs anything else.
 #[derive(Debug)]
 pub struct LabInjector {
     folder: PathBuf,
     http: Http,
+    /// Clones that were aimed at.
+    aimed: Mutex<BTreeMap<String, Aimed>>,
 }
 
 impl LabInjector {
     /// For the lab in `folder`, whose REST interface is at `rest_url`. Nothing is asked yet.
     pub fn at(folder: &Path, rest_url: &str) -> Result<Self, PortError> {
         let folder = absolute(folder).map_err(|error| PortError::Refused(error.to_string()))?;
-        Ok(Self { folder, http: Http::at(rest_url, &FLINK)? })
+        Ok(Self { folder, http: Http::at(rest_url, &FLINK)?, aimed: Mutex::default() })
     }
 
     /// Breaks the present deployment of a job that the lab submitted: the one of its name that has not
     /// ended.
     pub async fn hurt(&self, target: &LabTarget, fault: Fault) -> Result<Broken, PortError> {
+        self.strike(&self.aim_at(target).await?, fault).await
+    }
+
+    /// Looks up what it takes to break the present deployment of a job that the lab submitted.
+    pub async fn aim_at(&self, target: &LabTarget) -> Result<Aimed, PortError> {
         let what = format!("job '{}' in the lab", target.name);
         let overview: Overview = self.get("/jobs/overview", &what).await?;
         let name = &target.name;
@@ -93,7 +109,7 @@ impl LabInjector {
         let ids: Vec<&str> =
             overview.jobs.iter().filter(there).map(|job| job.jid.as_str()).collect();
         match ids[..] {
-            [id] => self.break_job(id, fault).await,
+            [id] => self.find(id).await,
             [] => Err(PortError::NotFound(format!("{what} that has not ended"))),
             [..] => Err(PortError::Refused(format!(
                 "{} jobs are called '{name}' ({}): give each a name of its own, or end the others",
@@ -103,7 +119,21 @@ impl LabInjector {
         }
     }
 
-    async fn break_job(&self, id: &str, fault: Fault) -> Result<Broken, PortError> {
+    /// Breaks what was aimed at, where it still runs there and nothing else does.
+    pub async fn strike(&self, aimed: &Aimed, fault: Fault) -> Result<Broken, PortError> {
+        let Aimed { id, task_manager: manager, pid } = aimed;
+        self.refuse_shared(id, manager).await?;
+        let signal = match fault {
+            Fault::Crash => Signal::KILL,
+            Fault::Hang => Signal::STOP,
+        };
+        if signal_taskmanager(&self.folder, manager, *pid, signal) {
+            return Ok(Broken { task_manager: manager.clone(), at: Instant::now() });
+        }
+        Err(self.no_process(id, manager))
+    }
+
+    async fn find(&self, id: &str) -> Result<Aimed, PortError> {
         let job: Job = self.get(&format!("/jobs/{id}"), &format!("job {id} in the lab")).await?;
         let refuse = |why: String| PortError::Refused(format!("job '{}' ({id}) {why}", job.name));
         if job.state != "RUNNING" {
@@ -119,28 +149,40 @@ impl LabInjector {
         let Some(manager) = with_most(&subtasks) else {
             return Err(refuse("is on no TaskManager yet: wait until it runs".to_owned()));
         };
+        self.refuse_shared(id, manager).await?;
+        let pid = find_taskmanager(&self.folder, manager);
+        let pid = pid.ok_or_else(|| self.no_process(id, manager))?;
+        Ok(Aimed { id: id.to_owned(), task_manager: manager.to_owned(), pid })
+    }
+
+    /// Refuses where anything but the job has a slot on the TaskManager, or the job has none.
+    async fn refuse_shared(&self, id: &str, manager: &str) -> Result<(), PortError> {
         let path = format!("/taskmanagers/{manager}");
         let slots: TaskManager = self.get(&path, &format!("TaskManager {manager}")).await?;
+        let refuse = |why: String| Err(PortError::Refused(format!("job {id} {why}")));
         if let Some(other) = slots.allocated_slots.iter().find(|slot| slot.job_id != id) {
             let other = &other.job_id;
-            return Err(refuse(format!(
+            return refuse(format!(
                 "shares TaskManager {manager} with job {other}, which would be hurt too: give the lab \
                  one slot for each TaskManager"
-            )));
+            ));
         }
-        let signal = match fault {
-            Fault::Crash => Signal::KILL,
-            Fault::Hang => Signal::STOP,
-        };
-        let pid = find_taskmanager(&self.folder, manager);
-        if pid.is_some_and(|pid| signal_taskmanager(&self.folder, manager, pid, signal)) {
-            return Ok(Broken { task_manager: manager.to_owned(), at: Instant::now() });
+        if slots.allocated_slots.is_empty() {
+            return refuse(format!("has left TaskManager {manager}: aim again"));
         }
+        Ok(())
+    }
+
+    fn no_process(&self, id: &str, manager: &str) -> PortError {
         let folder = self.folder.display();
-        Err(refuse(format!(
-            "is on TaskManager {manager}, which is no living process of the lab in {folder}: it died \
-             just now, or this Flink is another lab's"
-        )))
+        PortError::Refused(format!(
+            "job {id} is on TaskManager {manager}, which is no living process of the lab in {folder}: \
+             it died just now, or this Flink is another lab's"
+        ))
+    }
+
+    fn aims(&self) -> MutexGuard<'_, BTreeMap<String, Aimed>> {
+        self.aimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `what` names what is asked for, should there be none.
@@ -151,8 +193,21 @@ impl LabInjector {
 
 #[async_trait]
 impl FaultInjector for LabInjector {
+    async fn aim(&self, clone: &CloneId) -> Result<(), PortError> {
+        let id = &clone.engine_id().0;
+        let aimed = self.find(id).await?;
+        self.aims().insert(id.clone(), aimed);
+        Ok(())
+    }
+
     async fn inject(&self, clone: &CloneId, fault: Fault) -> Result<(), PortError> {
-        self.break_job(&clone.engine_id().0, fault).await.map(drop)
+        let id = &clone.engine_id().0;
+        let aimed = self.aims().remove(id);
+        let aimed = match aimed {
+            Some(aimed) => aimed,
+            None => self.find(id).await?,
+        };
+        self.strike(&aimed, fault).await.map(drop)
     }
 }
 

@@ -16,6 +16,9 @@ pub enum Fault {
 /// Breaks clones, and only clones: a [`CloneId`] is proof that it is one.
 #[async_trait]
 pub trait FaultInjector: Send + Sync {
+    /// Looks up what it takes, so that the next [`Self::inject`] loses no time. May be left out.
+    async fn aim(&self, clone: &CloneId) -> Result<(), PortError>;
+
     /// Injects `fault` now.
     async fn inject(&self, clone: &CloneId, fault: Fault) -> Result<(), PortError>;
 }

@@ -68,6 +68,7 @@ impl Profile {
         // Every trial fails at the same place of its stretch, but for an interval: the load that it
         // was planned for is there.
         self.clock.sleep_until(began_at.plus_secs(lead_s)).await;
+        self.injector.aim(clone).await?;
         subject.until_worst_moment(planned.interval).await?;
         self.injector.inject(clone, Fault::Crash).await?;
         let failed_at = self.clock.now();

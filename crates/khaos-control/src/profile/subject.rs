@@ -18,8 +18,10 @@ const BEFORE_S: f64 = 400.0;
 const NEARLY_DONE: f64 = 0.9;
 /// which is this quantile of durations,
 const QUICK: f64 = 0.1;
-/// and this long before, for the call to arrive, s.
+/// and this long before, for the call to arrive, s of the wall's time.
 const CALL_S: f64 = 0.1;
+/// Between two looks whether half of the subtasks have acknowledged it, s.
+const AGAIN_S: f64 = 0.1;
 
 /// A deployment that is to fail, and everybody who can be asked about it.
 #[derive(Clone, Copy)]
@@ -91,7 +93,8 @@ impl Subject<'_> {
                 }
                 continue;
             };
-            let age = (interval + NEARLY_DONE * duration - CALL_S).max(0.0);
+            let call_s = CALL_S * f64::from(self.clock.speed());
+            let age = (interval + NEARLY_DONE * duration - call_s).max(0.0);
             let worst = newest.triggered_at.plus_secs(age);
             let half_done = history.pending.is_some_and(|pending| pending.half_done());
             if now < worst {
@@ -99,7 +102,7 @@ impl Subject<'_> {
             } else if half_done || now >= deadline {
                 return Ok(());
             } else {
-                self.clock.sleep_until(now.plus_secs(CALL_S)).await;
+                self.clock.sleep_until(now.plus_secs(AGAIN_S)).await;
             }
         }
     }

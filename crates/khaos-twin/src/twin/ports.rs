@@ -170,6 +170,10 @@ impl WorkloadLog for Twin {
 
 #[async_trait]
 impl FaultInjector for Twin {
+    async fn aim(&self, _: &CloneId) -> Result<(), PortError> {
+        Ok(())
+    }
+
     async fn inject(&self, clone: &CloneId, fault: Fault) -> Result<(), PortError> {
         self.with(clone.engine_id(), |engine| engine.fail(fault))
     }

@@ -72,13 +72,13 @@ async fn shares(arena: &Arena, times: u32) -> Vec<Option<f64>> {
             checkpoints: flink,
             id: &run.engine_id,
         };
+        let aimed = arena.injector.aim_at(&arena.target).await.unwrap();
         subject.until_worst_moment(run.checkpointing.interval).await.unwrap();
-        let history = flink.history(&run.engine_id).await.unwrap();
-        arena.injector.hurt(&arena.target, Fault::Crash).await.unwrap();
+        arena.injector.strike(&aimed, Fault::Crash).await.unwrap();
         let failed_at = arena.clock.now();
-        let again = arena.running(0).await;
+        let history = flink.history(&run.engine_id).await.unwrap();
         // Until Flink notices, it says that the job runs.
-        let mut back = again;
+        let mut back = run.clone();
         while back.running_since.is_none_or(|since| since <= failed_at) {
             arena.pause_wall(0.1).await;
             back = flink.run(&run.engine_id).await.unwrap();

@@ -55,7 +55,7 @@ impl Contestant {
 pub(super) fn config(lab: LabConfig) -> LabConfig {
     let hasty = [
         // What a minute's reading is elsewhere has to be one of five seconds here.
-        ("metrics.fetcher.update-interval", "50"),
+        ("metrics.fetcher.update-interval", "20"),
         ("metrics.latency.interval", "100 ms"),
         ("rest.cache.checkpoint-statistics.timeout", "10 ms"),
     ];

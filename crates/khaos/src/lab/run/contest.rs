@@ -15,9 +15,9 @@ use khaos_control::profile::Subject;
 use khaos_control::tuner::{Mode, Tuner};
 use khaos_core::job::{JobKey, JobRun, JobStatus};
 use khaos_core::optimize::{Effect, Goals};
-use khaos_core::profile::{Recovery, Trial};
+use khaos_core::profile::Trial;
 use khaos_core::record::{Fact, Record};
-use khaos_core::units::{CheckpointInterval, EventRate, Seconds, Timestamp};
+use khaos_core::units::{CheckpointInterval, Seconds, Timestamp};
 use khaos_twin::MemoryStore;
 use tokio::sync::Mutex;
 
@@ -54,7 +54,8 @@ pub(super) struct Ran {
 pub(super) struct Struck {
     /// Second of the contest.
     pub(super) second: f64,
-    pub(super) trial: Trial,
+    /// What it showed, or why it showed nothing.
+    pub(super) showed: Result<Trial, String>,
 }
 
 /// The part of the cluster that a contest needs, and what is wanted.
@@ -116,7 +117,8 @@ impl Ring<'_> {
         let injected = |at: &Timestamp| {
             failures.iter().any(|struck| {
                 let failed_at = begins_at.plus_secs(struck.second);
-                let back_s = struck.trial.dead_time.map_or(PATIENCE_S, Seconds::get);
+                let dead_time = struck.showed.as_ref().ok().and_then(|trial| trial.dead_time);
+                let back_s = dead_time.map_or(PATIENCE_S, Seconds::get);
                 *at >= failed_at && *at <= failed_at.plus_secs(back_s)
             })
         };
@@ -164,31 +166,40 @@ impl Ring<'_> {
         contestant: &Contestant,
         begins_at: Timestamp,
     ) -> anyhow::Result<Vec<Struck>> {
-        let Cluster { clock, flink, injector, began_at, .. } = self.cluster;
+        let Cluster { clock, flink, began_at, .. } = self.cluster;
         let job = contestant.job();
         let mut failures = Vec::new();
         for (index, minute) in (0..).zip(&self.contest.failures) {
             clock.sleep_until(self.contest.at(*began_at, *minute)).await;
-            let run = self.half_done(&job).await?;
-            injector.hurt(&contestant.target, Fault::Crash).await?;
+            let run = self.broken(contestant, &job).await?;
             let failed_at = clock.now();
             let (flink, id) = (flink.as_ref(), &run.engine_id);
             let subject =
                 Subject { clock: *clock, jobs: flink, metrics: flink, checkpoints: flink, id };
             let interval = self.interval(contestant, &run).await?;
             let patience = Seconds::new(PATIENCE_S)?;
-            let trial = match subject.aftermath(failed_at, index, interval, patience).await {
-                Ok(trial) => trial,
-                Err(why) => Trial::of_recovery(
-                    index,
-                    interval,
-                    EventRate::new(0.0)?,
-                    Recovery::Spoilt(why.to_string()),
-                ),
-            };
-            failures.push(Struck { second: failed_at.secs_since(begins_at), trial });
+            let showed = subject.aftermath(failed_at, index, interval, patience).await;
+            let second = failed_at.secs_since(begins_at);
+            failures.push(Struck { second, showed: showed.map_err(|why| why.to_string()) });
         }
         Ok(failures)
+    }
+
+    /// Breaks the contestant as soon as a checkpoint is half done: the deployment that it was.
+    async fn broken(&self, contestant: &Contestant, job: &JobKey) -> anyhow::Result<JobRun> {
+        let Cluster { clock, injector, .. } = self.cluster;
+        let deadline = clock.now().plus_secs(WAIT_S);
+        loop {
+            self.running(job).await?;
+            let aimed = injector.aim_at(&contestant.target).await?;
+            let run = self.half_done(job).await?;
+            match injector.strike(&aimed, Fault::Crash).await {
+                Ok(_) => return Ok(run),
+                // It was redeployed meanwhile.
+                Err(PortError::Refused(_)) if clock.now() < deadline => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The deployment of `job` at a moment at which half of a checkpoint is done.

@@ -58,10 +58,14 @@ fn mean_of(errors: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 pub(super) struct Failure {
     /// Second of the contest.
     second: f64,
+    /// `null` where it showed nothing.
     #[serde(flatten)]
-    judged: Judged,
-    /// Whether some interval would have kept the objective.
-    feasible: bool,
+    judged: Option<Judged>,
+    /// Why it showed nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spoilt: Option<String>,
+    /// Whether the smallest interval would have kept the objective; `null` where that is not known.
+    feasible: Option<bool>,
     /// The same failure on the embedded engine, s.
     twin: Option<f64>,
     /// The embedded engine's over the lab's, less one.
@@ -130,16 +134,26 @@ impl Judge<'_> {
             .iter()
             .enumerate()
             .map(|(i, struck)| {
-                let judged = Judged::by(parameters, &struck.trial);
+                let (trial, spoilt) = match &struck.showed {
+                    Ok(trial) => (Some(trial), None),
+                    Err(why) => (None, Some(why.clone())),
+                };
                 let twin = twin.get(i).copied().flatten();
-                let twin_error =
-                    twin.zip(measured(&struck.trial)).map(|(twin, lab)| twin / lab - 1.0);
-                let feasible = self.feasible(&struck.trial);
-                Failure { second: struck.second, judged, feasible, twin, twin_error }
+                let lab = trial.and_then(measured);
+                Failure {
+                    second: struck.second,
+                    judged: trial.map(|trial| Judged::by(parameters, trial)),
+                    spoilt,
+                    feasible: trial.map(|trial| self.feasible(trial)),
+                    twin,
+                    twin_error: twin.zip(lab).map(|(twin, lab)| twin / lab - 1.0),
+                }
             })
             .collect();
-        let longest = ran.failures.iter().map(|struck| measured(&struck.trial));
-        let over = |struck: &&super::contest::Struck| match struck.trial.recovery {
+        let trials = || ran.failures.iter().filter_map(|struck| struck.showed.as_ref().ok());
+        // What was not over when nobody looked any more has no length.
+        let longest: Option<Vec<f64>> = trials().map(measured).collect();
+        let over = |trial: &&Trial| match trial.recovery {
             Recovery::Measured(s) | Recovery::Censored(s) => s > self.recovery,
             Recovery::Spoilt(_) => false,
         };
@@ -150,10 +164,8 @@ impl Judge<'_> {
             latency_mean_ms: mean(&latencies).unwrap_or(f64::NAN),
             latency_over_share: above as f64 / latencies.len().max(1) as f64,
             failures: ran.failures.len(),
-            recoveries_over: ran.failures.iter().filter(over).count(),
-            recovery_max_s: longest
-                .collect::<Option<Vec<f64>>>()
-                .and_then(|all| all.into_iter().reduce(f64::max)),
+            recoveries_over: trials().filter(over).count(),
+            recovery_max_s: longest.and_then(|all| all.into_iter().reduce(f64::max)),
             visibility_mean_s: scored.visibility_mean_s,
             interval_changes: ran.intervals.len() - 1,
             checkpoints,
@@ -253,7 +265,8 @@ impl LabResult {
         ]);
         for afternoon in &self.afternoons {
             for failure in &afternoon.recoveries {
-                let trial = &failure.judged.trial;
+                let Some(judged) = &failure.judged else { continue };
+                let trial = &judged.trial;
                 failures.add_row([
                     afternoon.result.name.clone(),
                     format!("{:.0}", failure.second / 60.0),
@@ -263,7 +276,7 @@ impl LabResult {
                     seconds(trial.dead_time),
                     seconds(trial.age),
                     recovery(trial),
-                    dash(failure.judged.predicted),
+                    dash(judged.predicted),
                     dash(failure.twin),
                     percent(failure.twin_error),
                 ]);
