@@ -5,10 +5,6 @@
 //! readings is taken from the reading itself: a subtask's busy, idle and back-pressured time add up
 //! to the time that it has been running, and are fetched with its other counters. Values that did
 //! not move on are old, and are no sample; time that went back means that the subtask began anew.
-//!
-//! That time moves every five seconds. A clock that runs faster than the wall's samples more often:
-//! then the question's own time dates the values, which are no older than Flink's
-//! `metrics.fetcher.update-interval`; whoever has such a clock sets that to a fraction of a sample.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,14 +106,6 @@ impl Sampled {
     }
 }
 
-/// A source's counters as they were read last: dated by the time that the source has been running, as
-/// they are told, and by whatever dates them here.
-#[derive(Debug, Clone, Copy)]
-struct Last {
-    told: Counters,
-    dated: Counters,
-}
-
 /// One sample of everything.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
@@ -128,7 +116,7 @@ struct Seen {
 }
 
 async fn sample(rest: Rest, id: EngineJobId, sampled: Arc<Mutex<Sampled>>) {
-    let (mut watched, mut last): (Option<Watched>, BTreeMap<String, Last>) = Default::default();
+    let (mut watched, mut last): (Option<Watched>, BTreeMap<String, Counters>) = Default::default();
     let mut beat = Beat::every(PERIOD_MS, rest.clock());
     loop {
         let looked = look(&rest, &id, &mut watched, &mut last).await;
@@ -155,6 +143,8 @@ pub(super) struct Watched {
     pub(super) latencies: Vec<(String, Vec<String>)>,
     /// Samples taken by these names.
     samples: u32,
+    /// Whether it was told that some tell too little.
+    told: bool,
 }
 
 impl Watched {
@@ -191,17 +181,19 @@ async fn look(
     rest: &Rest,
     id: &EngineJobId,
     watched: &mut Option<Watched>,
-    last: &mut BTreeMap<String, Last>,
+    last: &mut BTreeMap<String, Counters>,
 ) -> Result<Seen, PortError> {
+    let mute = |source: &&Source| source.pending.is_none() || source.read.is_none();
     let lacks = |w: &Watched| {
-        let mute = w.sources.is_empty() || w.sources.iter().any(|s| s.pending.is_none());
-        mute || w.latencies.is_empty()
+        w.sources.is_empty() || w.latencies.is_empty() || w.sources.iter().any(|s| mute(&s))
     };
     let again = |w: &Watched| w.samples >= LOOK_AGAIN && lacks(w);
     if watched.as_ref().is_none_or(again) {
-        let found = find(rest, id).await?;
-        if watched.is_none() {
-            for source in found.sources.iter().filter(|s| s.pending.is_none() || s.read.is_none()) {
+        let mut found = find(rest, id).await?;
+        // A job that begins has no names yet, which is nothing to tell anybody.
+        if let Some(before) = watched.as_ref() {
+            found.told = before.told || found.sources.iter().any(|source| mute(&source));
+            for source in found.sources.iter().filter(mute).filter(|_| !before.told) {
                 tracing::warn!(
                     job = %id, source = %source.name,
                     "the source does not report pendingRecords: what arrives at it cannot be told \
@@ -215,7 +207,6 @@ async fn look(
     names.samples += 1;
     // The first question makes Flink fetch, the second one is answered with what was fetched.
     let _ = read(rest, id, names).await?;
-    let asked_ms = rest.clock().now().0 as f64;
     rest.clock().sleep_until(rest.clock().now().plus_millis(FETCHED_MS)).await;
     let (counters, latency_ms) = read(rest, id, names).await?;
 
@@ -223,18 +214,8 @@ async fn look(
     let (mut throughput, mut moved) = (Some(0.0), false);
     for source in &names.sources {
         let now = counters.get(&source.name).copied();
-        let rates = now.and_then(|told| {
-            let at_ms = if rest.clock().speed() > 1 { asked_ms } else { told.at_ms };
-            let now = Last { told, dated: Counters { at_ms, ..told } };
-            match last.get(&source.name) {
-                // Nothing new was fetched.
-                Some(earlier) if earlier.told == told => None,
-                _ => {
-                    let earlier = last.insert(source.name.clone(), now)?;
-                    now.dated.since(&earlier.dated)
-                }
-            }
-        });
+        let earlier = now.and_then(|now| last.insert(source.name.clone(), now));
+        let rates = now.zip(earlier).and_then(|(now, earlier)| now.since(&earlier));
         let (arrival, lag) = (rates.map(|r| r.0), rates.and(now).map(|now| now.pending));
         throughput = throughput.zip(rates).map(|(sum, rates)| sum + rates.1);
         moved |= rates.is_some();

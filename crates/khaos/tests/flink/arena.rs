@@ -54,7 +54,9 @@ impl Wanted<'_> {
         let flink = [
             ("heartbeat.interval", format!("{every} s")),
             ("heartbeat.timeout", format!("{timeout} s")),
-            ("metrics.fetcher.update-interval", "20".to_owned()),
+            ("metrics.fetcher.update-interval", "50".to_owned()),
+            ("web.timeout", "3000".to_owned()),
+            ("pekko.ask.timeout", "3 s".to_owned()),
             ("metrics.latency.interval", "100 ms".to_owned()),
             ("rest.cache.checkpoint-statistics.timeout", "5 ms".to_owned()),
         ];

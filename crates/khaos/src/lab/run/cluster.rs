@@ -55,7 +55,10 @@ impl Contestant {
 pub(super) fn config(lab: LabConfig) -> LabConfig {
     let hasty = [
         // What a minute's reading is elsewhere has to be one of five seconds here.
-        ("metrics.fetcher.update-interval", "20"),
+        ("metrics.fetcher.update-interval", "50"),
+        // Flink fetches no metrics, of any job, while it waits for those of a TaskManager that it lost.
+        ("web.timeout", "3000"),
+        ("pekko.ask.timeout", "3 s"),
         ("metrics.latency.interval", "100 ms"),
         ("rest.cache.checkpoint-statistics.timeout", "10 ms"),
     ];
