@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use khaos_adapters::flink::{Flink, Recovered, Redeployer, Submission};
-use khaos_adapters::lab::PacedJob;
+use khaos_adapters::lab::{Delivered, PacedJob, delivered};
 use khaos_control::contract;
 use khaos_control::ports::{Actuator, Jobs, Metrics, PortError};
 use khaos_core::job::{EngineJobId, JobKey, JobRun, JobStatus};
 use khaos_core::series::Reading;
-use khaos_core::units::{CheckpointInterval, Span};
+use khaos_core::units::{CheckpointInterval, Span, Timestamp};
 use serde_json::Value;
 
 use crate::bench::{Cluster, RATE, in_real_time};
@@ -26,6 +26,8 @@ struct Redeployed<'a> {
     cluster: &'a Cluster,
     submission: Submission,
     folder: tempfile::TempDir,
+    /// When the first event arrived.
+    epoch: Timestamp,
 }
 
 impl<'a> Redeployed<'a> {
@@ -36,18 +38,21 @@ impl<'a> Redeployed<'a> {
         ]);
         flink_configuration
             .extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let folder = tempfile::tempdir().unwrap();
+        let epoch = cluster.clock.now();
         let job = PacedJob {
             name: name.to_owned(),
             rates: format!("3600:{RATE}").parse().unwrap(),
             parallelism: 1,
-            epoch_ms: Some(cluster.clock.now().0),
+            epoch_ms: Some(epoch.0),
+            deliveries: Some(deliveries(&folder)),
             flink_configuration,
             ..PacedJob::default()
         };
         cluster.lab.submit(&job).await.unwrap();
         let run = cluster.running(name).await;
         let submission = cluster.lab.submission(&job);
-        (Self { cluster, submission, folder: tempfile::tempdir().unwrap() }, run)
+        (Self { cluster, submission, folder, epoch }, run)
     }
 
     fn journal(&self) -> PathBuf {
@@ -98,7 +103,30 @@ impl<'a> Redeployed<'a> {
                 (last < RATE as f64 && read > 0.0).then_some(())
             })
             .await;
+        self.delivers(run).await;
     }
+
+    /// All that arrived before `run` began is delivered, once. One subtask delivers in the order in which
+    /// events arrived, so whatever is committed is the first so many of them: one that was lost, or came
+    /// twice, would be missing or too many in every sum after it. Waits for the checkpoint that commits it.
+    async fn delivers(&self, run: &JobRun) {
+        let arrived_ms = u64::try_from(run.running_since.unwrap().0 - self.epoch.0).unwrap();
+        let arrived = arrived_ms * RATE / 1_000;
+        let events = self
+            .cluster
+            .wait_for("a checkpoint to commit what had arrived", 60.0, async || {
+                let so_far = delivered(&deliveries(&self.folder)).unwrap();
+                assert_eq!(so_far, Delivered::first(so_far.events), "{}: lost or doubled", run.key);
+                (so_far.events >= arrived).then_some(so_far.events)
+            })
+            .await;
+        println!("{}: {events} events, each of them once ({arrived} before it ran)", run.key);
+    }
+}
+
+/// Where the job's sink counts.
+fn deliveries(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("deliveries")
 }
 
 fn refused(answer: Result<(), PortError>) -> String {
@@ -122,6 +150,7 @@ async fn keeps_the_contract(cluster: &Cluster) {
     );
     contract::achieves_its_interval(&bench, &paced.redeployer()).await;
     assert!(!paced.journal().exists());
+    paced.delivers(&paced.now().await).await;
 }
 
 /// Flink refuses an interval during backlog that is shorter than the interval: what is refused is the
@@ -153,6 +182,7 @@ async fn runs_on_when_the_savepoint_fails(cluster: &Cluster) {
     assert_eq!((&run.engine_id, run.checkpointing), (&before.engine_id, before.checkpointing));
     println!("restarted by Flink: {} → {}", before.attempt, run.attempt);
     assert!(!job.journal().exists());
+    job.delivers(&run).await;
 }
 
 /// Dies as soon as the journal says what `is_reached` waits for.
@@ -182,7 +212,10 @@ async fn a_death_leaves_a_job_that_can_be_started_again(cluster: &Cluster) {
             assert_eq!(&run.engine_id, id);
             job.goes_on(&before.engine_id, &run).await;
         }
-        Recovered::NeverStopped(id) => assert_eq!((id, &run.engine_id), (&before.engine_id, id)),
+        Recovered::NeverStopped(id) => {
+            assert_eq!((id, &run.engine_id), (&before.engine_id, id));
+            job.delivers(&run).await;
+        }
         other => panic!("{other}"),
     }
     assert_eq!(run.checkpointing, before.checkpointing);
