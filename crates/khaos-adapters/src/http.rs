@@ -71,6 +71,10 @@ impl Http {
         self.client.patch(format!("{}{path}", self.base))
     }
 
+    pub(crate) fn delete(&self, path: &str) -> RequestBuilder {
+        self.client.delete(format!("{}{path}", self.base))
+    }
+
     fn unavailable(&self, path: &str, why: &str) -> PortError {
         PortError::Unavailable(format!("{}{path}: {why}", self.base))
     }

@@ -91,6 +91,11 @@ impl Rest {
         self.http.ask::<Value>(request, path, Some(what)).await.map(drop)
     }
 
+    /// Removes what is at `path`.
+    pub(super) async fn delete(&self, path: &str, what: &str) -> Result<(), PortError> {
+        self.http.ask::<Value>(self.http.delete(path), path, Some(what)).await.map(drop)
+    }
+
     /// How a PATCH of `path` with an empty object is answered, whatever that is: its status.
     pub(super) async fn patch_status(&self, path: &str) -> Result<u16, PortError> {
         let request = self.http.patch(path).json(&json!({}));

@@ -93,14 +93,24 @@ impl Submission {
         let digest = Sha256::digest(&jar);
         let hash: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let name = format!("khaos-{hash}.jar");
-        let there: Jars = rest.get("/jars", "list of jars").await?;
-        if let Some(known) = there.files.into_iter().find(|file| file.name == name) {
-            return Ok(known.id);
+        match jars(rest).await?.into_iter().find(|file| file.name == name) {
+            Some(known) => Ok(known.id),
+            None => upload(rest, name, jar).await,
         }
-        let form = Form::new().part("jarfile", Part::bytes(jar).file_name(name));
-        let told: Uploaded = rest.upload("/jars/upload", form, PATIENCE).await?;
-        Ok(told.filename.rsplit('/').next().unwrap_or(&told.filename).to_owned())
     }
+}
+
+/// The jars that Flink has.
+pub(super) async fn jars(rest: &Rest) -> Result<Vec<Jar>, PortError> {
+    let there: Jars = rest.get("/jars", "list of jars").await?;
+    Ok(there.files)
+}
+
+/// Gives Flink a jar of this name: its id there.
+pub(super) async fn upload(rest: &Rest, name: String, jar: Vec<u8>) -> Result<String, PortError> {
+    let form = Form::new().part("jarfile", Part::bytes(jar).file_name(name));
+    let told: Uploaded = rest.upload("/jars/upload", form, PATIENCE).await?;
+    Ok(told.filename.rsplit('/').next().unwrap_or(&told.filename).to_owned())
 }
 
 /// A deployment's id, chosen by us, so that it is known whether or not Flink's answer arrives: by the
@@ -116,10 +126,13 @@ struct Jars {
     files: Vec<Jar>,
 }
 
+/// One of the jars that Flink has.
 #[derive(Debug, Deserialize)]
-struct Jar {
-    id: String,
-    name: String,
+pub(super) struct Jar {
+    /// Flink's id of it.
+    pub(super) id: String,
+    /// As it was uploaded.
+    pub(super) name: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -44,6 +44,14 @@ pub trait CloneHost: Send + Sync {
     /// no error.
     async fn terminate(&self, id: &EngineJobId) -> Result<(), PortError>;
 
+    /// Sees to it that of all that was launched for copies of `of` before, heard of or not, nothing comes
+    /// to be any more after this: [`Self::running`] shows what there is. Nothing to do for a host whose
+    /// launches are there as soon as they are asked for. Not while one of `of` is being launched.
+    async fn settle(&self, of: &JobKey) -> Result<(), PortError> {
+        let _ = of;
+        Ok(())
+    }
+
     /// Every clone that is there.
     async fn running(&self) -> Result<Vec<RunningClone>, PortError>;
 }
@@ -119,6 +127,7 @@ impl Clones {
     /// Ends every clone of `job` that an earlier life left behind, and says how many. One that
     /// cannot be ended does not keep the others alive.
     pub async fn sweep(&self, job: &JobKey) -> Result<usize, PortError> {
+        self.host.settle(job).await?;
         let left = self.host.running().await?.into_iter().filter(|c| c.spec.of == *job);
         let mut swept = Ok(0);
         for clone in left {
