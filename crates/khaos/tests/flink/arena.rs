@@ -22,6 +22,8 @@ pub(crate) struct Arena {
     pub(crate) clock: Clock,
     pub(crate) flink: Arc<Flink>,
     pub(crate) rest_url: String,
+    /// The lab's.
+    pub(crate) folder: PathBuf,
     pub(crate) injector: Arc<LabInjector>,
     pub(crate) log: Arc<PacedLog>,
     pub(crate) target: LabTarget,
@@ -102,6 +104,7 @@ impl Wanted<'_> {
         Arena {
             clock,
             rest_url: lab.rest_url().to_owned(),
+            folder: lab.folder().to_owned(),
             flink,
             injector: Arc::new(lab.injector().unwrap()),
             log: Arc::new(log),
@@ -116,16 +119,8 @@ impl Arena {
         JobKey(self.target.name().to_owned())
     }
 
-    /// Clones that read what they are told to.
     pub(crate) fn clones(&self) -> Arc<FlinkClones> {
-        let (blank, log) = (self.blank.clone(), Arc::clone(&self.log));
-        let recipe = move |_: &_, id: &EngineJobId| {
-            let mut clone = blank.clone();
-            let told = log.told(&id.0).display().to_string();
-            clone.arguments.extend(["--starts-with".to_owned(), told]);
-            clone
-        };
-        Arc::new(FlinkClones::new(Flink::clone(&self.flink), Arc::new(recipe)))
+        clones(&self.flink, &self.blank, &self.log)
     }
 
     pub(crate) fn bench(&self) -> CloneBench {
@@ -168,4 +163,16 @@ impl Arena {
         let seconds = seconds * f64::from(self.clock.speed());
         self.clock.sleep_until(self.clock.now().plus_secs(seconds)).await;
     }
+}
+
+/// Clones that read what `log` tells them to.
+pub(crate) fn clones(flink: &Flink, blank: &Submission, log: &Arc<PacedLog>) -> Arc<FlinkClones> {
+    let (blank, log) = (blank.clone(), Arc::clone(log));
+    let recipe = move |_: &_, id: &EngineJobId| {
+        let mut clone = blank.clone();
+        let told = log.told(&id.0).display().to_string();
+        clone.arguments.extend(["--starts-with".to_owned(), told]);
+        clone
+    };
+    Arc::new(FlinkClones::new(flink.clone(), Arc::new(recipe)))
 }
