@@ -215,7 +215,7 @@ mod tests {
                     "latest": { "restored": { "id": 1, "external_path": self.restored } },
                 }),
                 "GET /jobs/n/exceptions" => json!({
-                    "exceptionHistory": { "entries": [{ "stacktrace": "java.lang.X: too bad" }] },
+                    "exceptionHistory": { "entries": [{ "timestamp": 1, "stacktrace": "java.lang.X: too bad" }] },
                 }),
                 _ => return ("404 Not Found", json!({ "errors": ["Not found."] }).to_string()),
             };
