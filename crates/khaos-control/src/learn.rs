@@ -55,7 +55,7 @@ pub async fn failures(observe: &Observe, job: &JobKey, drives: bool) -> Result<(
             Some(interrupted("the job was deployed anew before its end was seen"))
         };
         if let Some((moment, measured)) = over {
-            record(observe, job, failure, moment, measured).await?;
+            record(observe, &run, failure, moment, measured).await?;
         }
     }
     Ok(())
@@ -125,16 +125,18 @@ async fn in_force(
 /// Appends the failure beside what the models of its shape make of it, or priors where there are none.
 async fn record(
     observe: &Observe,
-    job: &JobKey,
+    run: &JobRun,
     failure: Noticed,
     moment: Option<Moment>,
     measured: Measured,
 ) -> Result<(), ReconcileError> {
+    let job = &run.key;
     let day = Span { from: failure.at.plus_secs(-DAY_S), to: failure.at.plus_millis(1) };
     let minutes = observe.store.range(job, Kind::Minute, day).await?;
     let bodies: Vec<&Minute> = minutes.iter().filter_map(|record| record.minute()).collect();
     let models = models_of(observe.store.as_ref(), job, &failure.shape).await?;
-    let of_priors = models.is_none().then(|| Models::of_priors(&bodies)).flatten();
+    let of_priors = || Models::of_priors(&bodies, run.expected_dead_time);
+    let of_priors = if models.is_none() { of_priors() } else { None };
     let body = models.as_deref().and_then(Record::models).or(of_priors.as_ref());
     let predictors = body.map(Predictors::of).transpose().map_err(NoModels::from)?;
     let predicted = match &measured {

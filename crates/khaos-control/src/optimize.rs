@@ -35,6 +35,17 @@ struct Ready {
     predictors: Arc<Predictors>,
 }
 
+/// What a change of the interval is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changing {
+    /// Checkpoints between the job's own.
+    Drives,
+    /// Another interval of its own.
+    Sets,
+    /// The same, and the job stands still for it.
+    Redeploys,
+}
+
 /// The reconciler of the optimize phase.
 #[derive(Clone)]
 pub struct Optimize {
@@ -42,8 +53,7 @@ pub struct Optimize {
     jobs: Arc<dyn Jobs>,
     store: Arc<dyn Store>,
     goals: Goals,
-    /// Whether a change of the interval is a redeploy.
-    redeploys: bool,
+    changing: Changing,
     /// Predictors of the newest models: a cache, nothing more.
     ready: Arc<Mutex<Option<Ready>>>,
 }
@@ -55,15 +65,22 @@ impl std::fmt::Debug for Optimize {
 }
 
 impl Optimize {
-    /// Decides by `goals`.
+    /// Decides by `goals`, for a job that is driven.
     pub fn new(clock: Clock, jobs: Arc<dyn Jobs>, store: Arc<dyn Store>, goals: Goals) -> Self {
-        Self { clock, jobs, store, goals, redeploys: false, ready: Arc::default() }
+        Self { clock, jobs, store, goals, changing: Changing::Drives, ready: Arc::default() }
+    }
+
+    /// The same where a change of the interval sets the job's own while it runs: what it is at the
+    /// moment bounds nothing.
+    #[must_use]
+    pub fn setting(self) -> Self {
+        Self { changing: Changing::Sets, ..self }
     }
 
     /// The same where a change of the interval is a redeploy, which has to repay itself.
     #[must_use]
     pub fn redeploying(self) -> Self {
-        Self { redeploys: true, ..self }
+        Self { changing: Changing::Redeploys, ..self }
     }
 
     /// Fits models to what was learnt of the job in its present shape since it last drifted: to the
@@ -192,8 +209,10 @@ impl Optimize {
         job: &JobKey,
         now: Timestamp,
     ) -> Result<ChangeCost, ReconcileError> {
-        if !self.redeploys {
-            return Ok(ChangeCost::Driven);
+        match self.changing {
+            Changing::Drives => return Ok(ChangeCost::Driven),
+            Changing::Sets => return Ok(ChangeCost::Set),
+            Changing::Redeploys => {}
         }
         let lately = Span { from: now.plus_secs(-REMEMBERED_S), to: now.plus_millis(1) };
         let outcomes = self.store.range(job, Kind::Outcome, lately).await?;

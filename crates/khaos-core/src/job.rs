@@ -127,6 +127,10 @@ pub struct JobRun {
     pub checkpointing: CheckpointSettings,
     /// When the engine noticed failures of this deployment, oldest first, as far as it remembers.
     pub noticed: Vec<Timestamp>,
+    /// What the engine's configuration makes of the dead time after the loss of a process: until that is
+    /// noticed, until the restart, and a deployment with little state. `None` where it does not tell.
+    /// Source: twice Flink's heartbeat interval, its restart delay and 1 s, as measured.
+    pub expected_dead_time: Option<Seconds>,
 }
 
 impl JobRun {

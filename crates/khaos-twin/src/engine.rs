@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use khaos_control::core::job::{CheckpointHistory, CheckpointSettings, JobStatus, TriggerId};
 use khaos_control::core::stats::Seed;
-use khaos_control::core::units::Timestamp;
+use khaos_control::core::units::{Seconds, Timestamp};
 use khaos_control::ports::Fault;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -307,6 +307,11 @@ impl Engine {
 
     pub(crate) fn noticed(&self) -> &[Timestamp] {
         &self.noticed
+    }
+
+    /// Its usual dead time after a crash: what detection and restart are configured to take.
+    pub(crate) fn expected_dead_time(&self) -> Option<Seconds> {
+        Seconds::new(self.world.detect_s + self.world.restart_s).ok()
     }
 
     pub(crate) fn failures(&self) -> &[Failure] {

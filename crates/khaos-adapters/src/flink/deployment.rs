@@ -6,6 +6,7 @@ use khaos_control::core::job::{
 use khaos_control::core::units::{CheckpointInterval, Seconds, Timestamp};
 use khaos_control::ports::PortError;
 
+use super::doctor;
 use super::messages::{CheckpointConfig, Exceptions, JobDetails, VertexDetails};
 use super::rest::Rest;
 
@@ -19,6 +20,7 @@ pub(super) struct Described {
     /// When failures were noticed, oldest first.
     noticed: Vec<Timestamp>,
     config: CheckpointConfig,
+    expected_dead_time: Option<Seconds>,
 }
 
 /// When the job and each of its vertices started: another start, another description. A restart of
@@ -99,6 +101,7 @@ pub(super) async fn describe(
         running_since: running.map(|described| described.running_since),
         checkpointing: settings(&config, &job.name, |theirs| rest.ours_ms(theirs))?,
         noticed: described.as_ref().map_or_else(Vec::new, |described| described.noticed.clone()),
+        expected_dead_time: described.as_ref().and_then(|described| described.expected_dead_time),
     };
     Ok((run, described))
 }
@@ -132,7 +135,8 @@ async fn ask(rest: &Rest, job: &JobDetails, start: Start) -> Result<Option<Descr
         told.history.entries.iter().map(|entry| rest.ours(entry.timestamp)).collect();
     noticed.sort_unstable();
     let running_since = rest.ours(running_since);
-    Ok(Some(Described { start, running_since, attempt, noticed, config }))
+    let expected_dead_time = doctor::expected_dead_time(rest, &id).await;
+    Ok(Some(Described { start, running_since, attempt, noticed, config, expected_dead_time }))
 }
 
 async fn checkpoint_config(rest: &Rest, id: &EngineJobId) -> Result<CheckpointConfig, PortError> {

@@ -15,7 +15,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use khaos_control::core::job::JobKey;
+use khaos_control::core::job::{EngineJobId, JobKey};
 use khaos_control::core::units::Seconds;
 use khaos_control::ports::PortError;
 use serde::Serialize;
@@ -229,6 +229,14 @@ impl Flink {
             }
         }
     }
+}
+
+/// What Flink's configuration makes of the dead time of `id` after a TaskManager was lost; `None` where it
+/// cannot be read, or nothing starts the job again.
+pub(super) async fn expected_dead_time(rest: &Rest, id: &EngineJobId) -> Option<Seconds> {
+    let (told, cluster) = (facts::restart_strategy(rest, id).await, facts::cluster(rest).await);
+    let theirs_s = restarts::expected_s(&told, &cluster)?;
+    Seconds::new(rest.ours_ms((theirs_s * 1_000.0).round() as i64) as f64 / 1_000.0).ok()
 }
 
 fn judge(rest: &Rest, facts: &Facts) -> Examination {

@@ -334,6 +334,7 @@ mod tests {
             running_since: running_since.map(Timestamp),
             checkpointing: CheckpointSettings::full(secs(60)),
             noticed: Vec::new(),
+            expected_dead_time: None,
         }
     }
 

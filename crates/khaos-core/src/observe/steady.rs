@@ -121,6 +121,7 @@ mod tests {
             running_since: running_since.map(Timestamp),
             checkpointing: CheckpointSettings::periodic(CheckpointInterval::from_secs(9).unwrap()),
             noticed: Vec::new(),
+            expected_dead_time: None,
         }
     }
 

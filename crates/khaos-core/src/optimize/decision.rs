@@ -92,8 +92,10 @@ pub struct Situation<'a> {
 /// What a change of the interval costs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ChangeCost {
-    /// Nothing: checkpoints are triggered from outside.
+    /// Nothing: checkpoints are triggered from outside, between the job's own.
     Driven,
+    /// Nothing: the job's own interval is set while it runs.
+    Set,
     /// A redeploy, during which nothing is processed.
     Redeployed {
         /// How long it took the last time; `None` where there was none yet.
@@ -306,14 +308,15 @@ pub fn decide(
         return hold(Reason::RolledBack);
     }
     let horizon_min = match situation.change {
-        ChangeCost::Driven => HORIZON_MIN,
+        ChangeCost::Driven | ChangeCost::Set => HORIZON_MIN,
         ChangeCost::Redeployed { .. } => REPAID_MIN,
     };
     let load = forecast_load(situation.minutes, situation.now, horizon_min);
     let (Some(load), Some(highest)) = (load, highest_load(situation.minutes)) else {
         return hold(Reason::LoadUnknown);
     };
-    let of_priors = || Predictors::of(&Models::of_priors(situation.minutes)?).ok();
+    let of_priors =
+        || Predictors::of(&Models::of_priors(situation.minutes, run.expected_dead_time)?).ok();
     let guessed = if predictors.is_none() && load.calibrated { of_priors() } else { None };
     let Some(predictors) = predictors.or(guessed.as_ref()) else {
         return hold(Reason::TooFewMinutes);
@@ -324,7 +327,7 @@ pub fn decide(
     let Some(duration_s) = recently.or(predictors.checkpoint_duration.map(Seconds::get)) else {
         return hold(Reason::DurationUnknown);
     };
-    // Driving only ever shortens the job's own interval; a redeploy sets it.
+    // Driving only ever shortens the job's own interval; the others set it.
     let own = (situation.change == ChangeCost::Driven).then_some(run.checkpointing.interval);
     let (candidates, floor) = candidates(goals, own, duration_s);
     let rate = |ci, load: &LoadForecast| {

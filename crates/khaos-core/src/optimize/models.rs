@@ -52,14 +52,15 @@ impl Models {
     }
 
     /// What can be said of a job of which no trial was run: priors, scaled to the highest arrival
-    /// rate within `minutes`, and its own checkpoint statistics. Nothing is said of latency: what
-    /// one interval does to it says nothing about another. `None` when no arrival rate is known.
-    pub fn of_priors(minutes: &[&Minute]) -> Option<Self> {
+    /// rate within `minutes` and to the dead time that is `expected` where that is known, and its own
+    /// checkpoint statistics. Nothing is said of latency: what one interval does to it says nothing
+    /// about another. `None` when no arrival rate is known.
+    pub fn of_priors(minutes: &[&Minute], expected: Option<Seconds>) -> Option<Self> {
         let highest = highest_load(minutes)?;
         let durations = minutes.iter().filter_map(|m| m.checkpoint_duration.known());
         let checkpoint_duration = longest(durations);
         Some(Self {
-            recovery: RecoveryModel::of_priors(highest, checkpoint_duration).ok()?,
+            recovery: RecoveryModel::of_priors(highest, checkpoint_duration, expected).ok()?,
             latency: None,
             checkpoint_duration,
             shape: None,

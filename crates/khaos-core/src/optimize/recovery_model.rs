@@ -140,9 +140,13 @@ impl RecoveryModel {
     }
 
     /// The model of a job of which no trial was run: the priors alone, scaled to the `highest` load
-    /// that it was seen to have and its `longest` checkpoint.
-    pub fn of_priors(highest: EventRate, longest: Option<Seconds>) -> Result<Self, FitError> {
-        Self::fit_from(&Usual::of_job(highest, longest), &[])
+    /// that it was seen to have, its `longest` checkpoint and the `expected` dead time.
+    pub fn of_priors(
+        highest: EventRate,
+        longest: Option<Seconds>,
+        expected: Option<Seconds>,
+    ) -> Result<Self, FitError> {
+        Self::fit_from(&Usual::of_job(highest, longest, expected), &[])
     }
 
     /// As [`Self::fit`], with priors centred on what is `usual`.

@@ -226,6 +226,7 @@ mod tests {
             running_since: Some(at(320.0)),
             checkpointing: CheckpointSettings::periodic(interval),
             noticed: vec![at(100.0), at(303.0), at(305.0)],
+            expected_dead_time: None,
         };
         let evidence = Evidence {
             index: 0,

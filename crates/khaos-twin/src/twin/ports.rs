@@ -61,6 +61,7 @@ impl Jobs for Twin {
                 running_since,
                 checkpointing: engine.checkpointing().settings(),
                 noticed: engine.noticed().to_vec(),
+                expected_dead_time: engine.expected_dead_time(),
             }
         })
     }

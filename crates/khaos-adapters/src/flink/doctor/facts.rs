@@ -169,10 +169,7 @@ pub(super) async fn gather(
         checkpointing: rest.get(&of_job("/checkpoints/config"), &name(id)).await,
         statistics: rest.get(&of_job("/checkpoints"), &name(id)).await,
         restart_strategy: restart_strategy(rest, id).await,
-        cluster: rest
-            .get::<Vec<Entry>>("/jobmanager/config", "configuration of the cluster")
-            .await
-            .map(Settings::of),
+        cluster: cluster(rest).await,
         metrics: metrics::find(rest, id).await.map(|found| MetricsSeen {
             latency: !found.latencies.is_empty(),
             sources: found
@@ -190,7 +187,14 @@ pub(super) async fn gather(
     })
 }
 
-async fn restart_strategy(rest: &Rest, id: &EngineJobId) -> Asked<String> {
+/// What the cluster was configured with.
+pub(super) async fn cluster(rest: &Rest) -> Asked<Settings> {
+    let told = rest.get::<Vec<Entry>>("/jobmanager/config", "configuration of the cluster").await;
+    told.map(Settings::of)
+}
+
+/// How the job is restarted, in Flink's words.
+pub(super) async fn restart_strategy(rest: &Rest, id: &EngineJobId) -> Asked<String> {
     let config: JobConfig = rest.get(&format!("/jobs/{id}/config"), &name(id)).await?;
     let told = config.execution.and_then(|execution| execution.restart_strategy);
     told.ok_or_else(|| PortError::NotFound("restart strategy in the job's configuration".into()))

@@ -1,7 +1,7 @@
 //! Does the job come back after a failure, and how long is it dead?
 
-use super::facts::{Checkpointing, Facts};
-use super::settings::{Strategy, UNLIMITED, is_cluster_level};
+use super::facts::{Asked, Checkpointing, Facts};
+use super::settings::{Settings, Strategy, UNLIMITED, is_cluster_level};
 use super::{Finding, Restart, Verdict, time};
 
 const HEARTBEAT: [&str; 1] = ["heartbeat.interval"];
@@ -28,31 +28,43 @@ pub(super) struct DeadTime {
 
 /// The dead time that heartbeats and restart delay make; `None` where they are not known.
 pub(super) fn dead_time(facts: &Facts) -> Option<DeadTime> {
-    let (interval, timeout) = heartbeats(facts)?;
-    let after = strategy(facts).ok()?.delay_s() + DEPLOY_S;
-    Some(DeadTime { kill_s: 2.0 * interval + after, hang_s: timeout + after })
+    Some(dead_time_with(&strategy_of(facts).ok()?, heartbeats(&facts.cluster)?))
+}
+
+/// What `cluster` and the restart strategy that Flink `told` make of the dead time after a TaskManager was
+/// killed, s; `None` where either is not known, or nothing starts the job again.
+pub(super) fn expected_s(told: &Asked<String>, cluster: &Asked<Settings>) -> Option<f64> {
+    let strategy = strategy(told, cluster).ok().filter(|strategy| *strategy != Strategy::None)?;
+    Some(dead_time_with(&strategy, heartbeats(cluster)?).kill_s)
+}
+
+fn dead_time_with(strategy: &Strategy, (interval, timeout): (f64, f64)) -> DeadTime {
+    let after = strategy.delay_s() + DEPLOY_S;
+    DeadTime { kill_s: 2.0 * interval + after, hang_s: timeout + after }
 }
 
 /// Interval and timeout, s.
-fn heartbeats(facts: &Facts) -> Option<(f64, f64)> {
-    let cluster = facts.cluster.as_ref().ok()?;
+fn heartbeats(cluster: &Asked<Settings>) -> Option<(f64, f64)> {
+    let cluster = cluster.as_ref().ok()?;
     Some((cluster.seconds(&HEARTBEAT, 10.0)?, cluster.seconds(&HEARTBEAT_TIMEOUT, 50.0)?))
 }
 
+fn strategy_of(facts: &Facts) -> Result<Strategy, Box<Finding>> {
+    strategy(&facts.restart_strategy, &facts.cluster)
+}
+
 /// The restart strategy, or a finding why it is not known.
-fn strategy(facts: &Facts) -> Result<Strategy, Box<Finding>> {
+fn strategy(told: &Asked<String>, cluster: &Asked<Settings>) -> Result<Strategy, Box<Finding>> {
     let check = "restarts";
-    let told = facts
-        .restart_strategy
-        .as_ref()
-        .map_err(|error| Finding::unknown(check, "the restart strategy", error))?;
+    let told =
+        told.as_ref().map_err(|error| Finding::unknown(check, "the restart strategy", error))?;
     let unreadable = |what: &str| {
         Box::new(Finding::new(check, Verdict::Unknown, format!("not understood: {what}")))
     };
     if !is_cluster_level(told) {
         return Strategy::told(told).ok_or_else(|| unreadable(told));
     }
-    let cluster = facts.cluster.as_ref().map_err(|error| {
+    let cluster = cluster.as_ref().map_err(|error| {
         Finding::unknown(check, "the cluster's restart strategy, which the job has,", error)
     })?;
     Strategy::configured(cluster).ok_or_else(|| unreadable("the cluster's restart-strategy.type"))
@@ -60,7 +72,7 @@ fn strategy(facts: &Facts) -> Result<Strategy, Box<Finding>> {
 
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match strategy(facts) {
+    match strategy_of(facts) {
         Ok(strategy) => {
             findings.push(restarts(facts, &strategy));
             findings.push(delay(&strategy));
@@ -77,7 +89,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
 /// About how often a job starts again until one loss of a TaskManager has been noticed: until then
 /// it is deployed onto the dead slot again and again.
 fn restarts_per_loss(facts: &Facts, strategy: &Strategy) -> u64 {
-    let noticed_s = heartbeats(facts).map_or(20.0, |(interval, _)| 2.0 * interval);
+    let noticed_s = heartbeats(&facts.cluster).map_or(20.0, |(interval, _)| 2.0 * interval);
     ((noticed_s / (strategy.delay_s() + DEPLOY_S)).ceil() as u64).max(2)
 }
 
@@ -209,7 +221,8 @@ fn detection(facts: &Facts) -> Finding {
             "the heartbeats could not be read (/jobmanager/config), so neither is the dead time";
         return Finding::new(check, Verdict::Unknown, seen);
     };
-    let (Some((interval, timeout)), Some(dead)) = (heartbeats(facts), dead_time(facts)) else {
+    let (Some((interval, timeout)), Some(dead)) = (heartbeats(&facts.cluster), dead_time(facts))
+    else {
         let seen = "heartbeats or restart strategy are not known, so neither is the dead time";
         return Finding::new(check, Verdict::Unknown, seen);
     };

@@ -451,6 +451,22 @@ fn what_is_left_without_khaos_is_said() {
     assert!(dead.contains("about 6 s, one that hangs for 12 s"), "{dead}");
 }
 
+/// What is told with every job: 2·2 + 1 + 1 s, by Flink's defaults 2·10 + 1 + 1 s, and nothing where it is
+/// not known or nothing starts the job again.
+#[test]
+fn the_dead_time_to_expect_is_that_of_a_killed_taskmanager() {
+    let expected = |facts: &Facts| restarts::expected_s(&facts.restart_strategy, &facts.cluster);
+    assert_eq!(expected(&well()), Some(6.0));
+    assert_eq!(expected(&Facts { cluster: Ok(Settings::default()), ..well() }), Some(22.0));
+    assert_eq!(
+        expected(&restarting("Restart with fixed delay (PT10S). #3 restart attempts.")),
+        Some(15.0)
+    );
+    assert_eq!(expected(&restarting("Restart deactivated.")), None);
+    assert_eq!(expected(&Facts { cluster: Err(gone()), ..well() }), None);
+    assert_eq!(expected(&Facts { restart_strategy: Err(gone()), ..well() }), None);
+}
+
 #[test]
 fn what_prevents_driving_is_told_from_what_is_only_bad() {
     let preventing = |facts: &Facts| -> Vec<&str> {

@@ -102,6 +102,7 @@ fn on_a_stub(
             running_since: Some(Timestamp(1_000_000)),
             checkpointing: CheckpointSettings::periodic(secs(12)),
             noticed: Vec::new(),
+            expected_dead_time: None,
         };
         test(LiveInterval::new(Flink::at(&url, clock).unwrap()), run, stub).await;
     });

@@ -59,6 +59,8 @@ struct Case {
     unchanged_s: i64,
     another_shape: bool,
     change: ChangeCost,
+    /// The job's own interval, s.
+    own: u32,
     confidence: Confidence,
 }
 
@@ -75,6 +77,7 @@ const USUAL: Case = Case {
     unchanged_s: 300,
     another_shape: false,
     change: ChangeCost::Driven,
+    own: 60,
     confidence: Confidence::Mean,
 };
 
@@ -102,8 +105,9 @@ fn decided_by(case: &Case, predictors: Option<&Predictors>) -> Decision {
         shape: JobShape("s".into()),
         status: case.status,
         running_since: Some(Timestamp(0)),
-        checkpointing: CheckpointSettings::full(secs(60)),
+        checkpointing: CheckpointSettings::full(secs(case.own)),
         noticed: Vec::new(),
+        expected_dead_time: None,
     };
     let mut objectives = Objectives::recovery_and_latency(
         Seconds::new(case.recovery).unwrap(),
@@ -213,6 +217,7 @@ fn unasked_in_the_dark_or_after_a_rollback_it_holds() {
         running_since: Some(Timestamp(0)),
         checkpointing: CheckpointSettings::full(secs(60)),
         noticed: Vec::new(),
+        expected_dead_time: None,
     };
     let goals = Goals {
         objectives: Objectives {
@@ -295,6 +300,7 @@ fn without_trials_what_is_missing_holds_all_the_more() {
         running_since: Some(Timestamp(0)),
         checkpointing: CheckpointSettings::full(secs(60)),
         noticed: Vec::new(),
+        expected_dead_time: None,
     };
     let goals = Goals {
         objectives: Objectives::recovery_and_latency(
@@ -432,6 +438,14 @@ fn a_redeploy_has_to_repay_itself() {
     assert_eq!(long_ago.verdict, Verdict::Change, "{}", long_ago.sentence());
     let broken = decided(&Case { change: redeployed(20.0), unchanged_s: 60, ..USUAL });
     assert_eq!(broken.verdict, Verdict::Change, "{}", broken.sentence());
+}
+
+#[test]
+fn only_what_is_driven_is_bounded_by_what_the_job_does_by_itself() {
+    let roomy = Case { own: 10, in_force: 10, recovery: 600.0, ..USUAL };
+    assert_eq!(decided(&roomy).interval, secs(10));
+    let set = decided(&Case { change: ChangeCost::Set, ..roomy });
+    assert_eq!((set.verdict, set.interval), (Verdict::Change, secs(60)), "{}", set.sentence());
 }
 
 #[test]

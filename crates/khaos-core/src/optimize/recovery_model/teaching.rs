@@ -100,7 +100,7 @@ mod tests {
     use crate::units::EventRate;
 
     fn usual() -> RecoveryModel {
-        RecoveryModel::of_priors(EventRate::new(10_000.0).unwrap(), None).unwrap()
+        RecoveryModel::of_priors(EventRate::new(10_000.0).unwrap(), None, None).unwrap()
     }
 
     fn place(interval_s: f64, load: f64) -> Place {

@@ -99,7 +99,7 @@ fn the_upper_bound_lies_above_the_middle_and_knows_infeasible() {
 
 #[test]
 fn priors_alone_are_the_paper_s_usual_job_and_wide() {
-    let model = RecoveryModel::of_priors(EventRate::new(10_000.0).unwrap(), None).unwrap();
+    let model = RecoveryModel::of_priors(EventRate::new(10_000.0).unwrap(), None, None).unwrap();
     assert_eq!(model.trials, 0);
     let found = model.parameters;
     assert!((found.floor_s() - 60.0).abs() < 1e-6, "{found:?}");
@@ -113,11 +113,28 @@ fn priors_alone_are_the_paper_s_usual_job_and_wide() {
 }
 
 #[test]
+fn a_dead_time_that_the_engine_tells_is_believed_and_settling_is_no_share_of_it() {
+    let highest = EventRate::new(10_000.0).unwrap();
+    let of = |dead: f64| RecoveryModel::of_priors(highest, None, Seconds::new(dead).ok()).unwrap();
+    for dead in [4.0, 22.0] {
+        let found = of(dead).parameters;
+        assert!((found.dead_time_s - dead).abs() < 1e-6, "{found:?}");
+        assert!((found.settling_s - 15.0).abs() < 1e-6, "{found:?}");
+        assert!((found.capacity_eps - 14_500.0).abs() < 1e-3, "{found:?}");
+    }
+    // With nothing arriving R = D_r + settling, logs N(ln 4, 0.5) and N(ln 15, 0.7): that of the sum has
+    // a variance of about (4/19·0.5)² + (15/19·0.7)² = 0.316, and its upper quartile is
+    // 19·exp(0.674·0.563) = 28 s, give or take what 128 draws do. 84 s without being told.
+    let upper = of(4.0).predictor().unwrap().upper(0.75, 30.0, 0.0, 0.0).unwrap();
+    assert!((25.0..31.5).contains(&upper), "{upper}");
+}
+
+#[test]
 fn a_checkpoint_costs_no_more_than_it_takes() {
     let highest = EventRate::new(10_000.0).unwrap();
     for (longest, cost) in [(0.2, 0.2), (7.0, 1.0), (0.0, 0.01)] {
         let longest = Some(Seconds::new(longest).unwrap());
-        let found = RecoveryModel::of_priors(highest, longest).unwrap().parameters;
+        let found = RecoveryModel::of_priors(highest, longest, None).unwrap().parameters;
         assert!((found.checkpoint_cost_s - cost).abs() < 1e-6, "{found:?}");
     }
 }

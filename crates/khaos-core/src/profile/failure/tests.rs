@@ -99,6 +99,7 @@ impl Story {
             running_since: Some(at(620.0)),
             checkpointing: CheckpointSettings::periodic(interval),
             noticed: Vec::new(),
+            expected_dead_time: None,
         };
         measure(&Aftermath {
             interval,
