@@ -1,8 +1,10 @@
 //! `khaos.toml`: which job to follow, and what it has to keep.
 //!
 //! text → tables as written (private; serde refuses unknown keys) → [`Config`], in which nothing
-//! contradicts anything. Every error names the file, the line and what to change. Jobs are a list
+//! contradicts anything; by what the interval is changed is read in `change`. Every error names the file, the line and what to change. Jobs are a list
 //! although there is one for now: a file that is right today stays right when there may be several.
+
+mod change;
 
 use std::fmt;
 use std::ops::Range;
@@ -16,6 +18,8 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+pub use self::change::{Change, Redeploy};
+use self::change::{Kind, RedeployTable};
 use crate::duration::{interval, millis, seconds};
 use crate::input::BadInput;
 
@@ -44,11 +48,13 @@ pub struct Job {
     pub key: JobKey,
     /// How far Khaos may go.
     pub mode: Mode,
+    /// By what the interval is changed.
+    pub change: Change,
     /// What it has to keep.
     pub objectives: Objectives,
     /// The smallest interval that it may be given.
     pub min: CheckpointInterval,
-    /// The largest; the job's own where not said, which is never exceeded anyhow.
+    /// The largest; the job's own where not said. That is never exceeded but by a redeploy, which sets it.
     pub max: Option<CheckpointInterval>,
     /// What has to stay below the recovery objective.
     pub confidence: Confidence,
@@ -71,28 +77,30 @@ pub enum Mode {
 
 impl Job {
     /// The bounds of the interval where the job's own is `own`: never above that, because a dead
-    /// Khaos leaves the job at it.
+    /// Khaos leaves the job at it; but where it redeploys the job, its own is what Khaos made it.
     pub fn bounds(&self, own: CheckpointInterval) -> IntervalBounds {
-        let max = self.max.map_or(own, |max| max.min(own));
+        let max = match (&self.change, self.max) {
+            (Change::Redeploy(_), Some(max)) => max,
+            (_, max) => max.map_or(own, |max| max.min(own)),
+        };
         IntervalBounds::new(self.min.min(max), max).expect("the smaller of two is not above")
     }
 }
 
-/// Reads the configuration at `path`. A relative path of the store counts from the file's folder.
+/// Reads the configuration at `path`. Relative paths count from the file's folder.
 pub fn read(path: &Path) -> Result<Config, BadInput> {
     let name = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| {
         BadInput(format!("{name}: {error}; docs/khaos.toml is one to start from"))
     })?;
-    let config = parse(&text).map_err(|Wrong { at, what }| match at {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    parse(&text, folder).map_err(|Wrong { at, what }| match at {
         Some(span) => {
             let line = text[..span.start].matches('\n').count() + 1;
             BadInput(format!("{name}: line {line}: {what}"))
         }
         None => BadInput(format!("{name}: {what}")),
-    })?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    Ok(Config { store: folder.join(&config.store), ..config })
+    })
 }
 
 /// What is wrong, and where in the text.
@@ -148,6 +156,8 @@ struct JobTable {
     name: Spanned<String>,
     #[serde(default)]
     mode: Mode,
+    change: Option<Spanned<Kind>>,
+    redeploy: Option<Spanned<RedeployTable>>,
     #[serde(default)]
     objectives: ObjectivesTable,
     #[serde(default)]
@@ -200,7 +210,7 @@ fn jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Spanned<JobTab
     deserializer.deserialize_seq(List)
 }
 
-fn parse(text: &str) -> Result<Config, Wrong> {
+fn parse(text: &str, folder: &Path) -> Result<Config, Wrong> {
     let File { flink, prometheus, mut job, store } = toml::from_str(text)?;
     if let Some(second) = job.get(1) {
         return wrong(second.span(), "one job for now: leave the others to a Khaos of their own");
@@ -208,14 +218,14 @@ fn parse(text: &str) -> Result<Config, Wrong> {
     let Some(job) = job.pop() else {
         return Err(Wrong { at: None, what: "there is no job: add a [[job]]".into() });
     };
-    let store = store.path.unwrap_or_else(|| USUAL_STORE.into());
+    let store = folder.join(store.path.unwrap_or_else(|| USUAL_STORE.into()));
     let prometheus = prometheus.map(|prometheus| prometheus.url);
-    Ok(Config { flink: flink.url, prometheus, job: checked(job)?, store })
+    Ok(Config { flink: flink.url, prometheus, job: checked(job, folder, &store)?, store })
 }
 
-fn checked(table: Spanned<JobTable>) -> Result<Job, Wrong> {
+fn checked(table: Spanned<JobTable>, folder: &Path, store: &Path) -> Result<Job, Wrong> {
     let whole = table.span();
-    let JobTable { name, mode, objectives: wanted, interval: intervals, budget } =
+    let JobTable { name, mode, change, redeploy, objectives: wanted, interval: intervals, budget } =
         table.into_inner();
     if name.get_ref().trim().is_empty() {
         return wrong(name.span(), "the name is empty: give the name that Flink shows");
@@ -255,11 +265,20 @@ fn checked(table: Spanned<JobTable>) -> Result<Job, Wrong> {
             ),
         );
     }
+    let changed_by = change::checked(change.as_ref(), redeploy, name.get_ref(), folder, store)?;
+    if let (Change::Redeploy(_), None, Some(place)) = (&changed_by, max, change) {
+        return wrong(
+            place.span(),
+            "a redeploy changes the job's own interval, which therefore bounds nothing: set max in \
+             [job.interval]",
+        );
+    }
     Ok(Job {
         key: JobKey(name.into_inner()),
         mode,
         objectives,
         min,
+        change: changed_by,
         max,
         confidence: wanted.confidence,
         checkpoints_per_hour: checkpoints_per_hour(budget, max)?,
@@ -326,7 +345,8 @@ mod tests {
 
     #[test]
     fn the_example_is_right_with_every_key_in_it() {
-        let commented = parse(EXAMPLE).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let commented = parse(EXAMPLE, folder.path()).unwrap();
         assert_eq!(commented.job.mode, Mode::Recommend);
         assert_eq!(commented.prometheus, None);
         // Keys that are commented out show what they could be.
@@ -335,10 +355,11 @@ mod tests {
             .map(|line| line.strip_prefix("#: ").unwrap_or(line))
             .map(|line| format!("{line}\n"))
             .collect();
-        let all = parse(&all).unwrap();
+        std::fs::write(folder.path().join("orders.jar"), "jar").unwrap();
+        let all = parse(&all, folder.path()).unwrap();
         assert_eq!(all.flink, "http://127.0.0.1:8081");
         assert_eq!(all.prometheus.as_deref(), Some("http://127.0.0.1:9090"));
-        assert_eq!(all.store, Path::new("khaos.sqlite"));
+        assert_eq!(all.store, folder.path().join("khaos.sqlite"));
         assert_eq!((all.job.min, all.job.max), (secs(10), Some(secs(120))));
         let Objectives { recovery, visibility, latency, order } = all.job.objectives;
         assert_eq!(recovery.unwrap().get().to_bits(), 180.0_f64.to_bits());
@@ -347,13 +368,20 @@ mod tests {
         assert_eq!(order, [Objective::Recovery, Objective::Visibility, Objective::Latency]);
         assert_eq!(all.job.confidence, Confidence::Mean);
         assert_eq!(all.job.checkpoints_per_hour, Some(360));
+        assert_eq!(commented.job.change, Change::Drive);
+        let Change::Redeploy(redeploy) = all.job.change else { panic!("it shows a redeploy") };
+        let Redeploy { submission, savepoints, .. } = redeploy;
+        assert_eq!(savepoints.as_deref(), Some("s3://bucket/savepoints"));
+        assert_eq!(submission.entry_class.as_deref(), Some("shop.Orders"));
+        assert_eq!((submission.arguments.len(), submission.parallelism), (2, 4));
+        assert_eq!(submission.configuration.len(), 1);
     }
 
     #[test]
     fn the_least_that_has_to_be_said() {
         let least = "[flink]\nurl = \"http://f\"\n[[job]]\nname = \"orders\"\n\
                      [job.objectives]\nlatency = \"1s\"\norder = [\"latency\"]\n";
-        let Config { job, store, .. } = parse(least).unwrap();
+        let Config { job, store, .. } = parse(least, Path::new("")).unwrap();
         assert_eq!((job.mode, store), (Mode::Recommend, "khaos.sqlite".into()));
         assert!(job.objectives.outranks(Objective::Latency, Objective::Recovery));
         assert_eq!(job.bounds(secs(60)), IntervalBounds::new(secs(10), secs(60)).unwrap());
@@ -362,7 +390,7 @@ mod tests {
         assert_eq!(capped.bounds(secs(60)).max(), secs(60));
         assert_eq!(capped.bounds(secs(120)).max(), secs(90));
         let watching = "[flink]\nurl = \"http://f\"\n[[job]]\nname = \"o\"\nmode = \"observe\"\n";
-        assert!(parse(watching).unwrap().job.objectives.set().is_empty());
+        assert!(parse(watching, Path::new("")).unwrap().job.objectives.set().is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use khaos_adapters::flink::Flink;
+use khaos_adapters::flink::{Flink, LiveInterval, Redeployer};
 use khaos_adapters::prometheus::Prometheus;
 use khaos_adapters::sqlite::SqliteStore;
 use khaos_control::ReconcileError;
@@ -19,9 +19,9 @@ use khaos_control::act::driver::Driver;
 use khaos_control::clock::Clock;
 use khaos_control::observe::Observe;
 use khaos_control::optimize::Optimize;
-use khaos_control::ports::{Checkpoints, Jobs, Metrics, Store};
+use khaos_control::ports::{Actuator, Checkpoints, Jobs, Metrics, PortError, Store};
 use khaos_control::tuner::{self, Tuner};
-use khaos_core::job::JobRun;
+use khaos_core::job::{JobKey, JobRun};
 use khaos_core::optimize::Goals;
 use khaos_core::record::Record;
 use khaos_core::units::{Span, Timestamp};
@@ -29,12 +29,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::telling::Telling;
 use crate::clock;
-use crate::config::{Job, Mode, read};
+use crate::config::{Change, Job, Mode, Redeploy, read};
 use crate::input::BadInput;
 use crate::output::say;
 use crate::simulate::watched::Watched;
 
-/// Between two looks for a job that is not there, s.
+/// Between two looks for a job or a cluster that is not there, s.
 const LOOK_S: f64 = 10.0;
 
 /// Follows one job.
@@ -48,6 +48,8 @@ pub struct Daemon {
     pub metrics: Arc<dyn Metrics>,
     /// Checkpoints.
     pub checkpoints: Arc<dyn Checkpoints>,
+    /// What changes the interval, as the job says. Mode auto alone is given it.
+    pub actuator: Arc<dyn Actuator>,
     /// Records: all that a later life needs to go on.
     pub store: Arc<dyn Store>,
     /// The job, and what is wanted of it.
@@ -62,8 +64,8 @@ impl std::fmt::Debug for Daemon {
 
 impl Daemon {
     /// Waits for the job, then observes it every minute until `until`, and decides and acts as its
-    /// mode says. Ends earlier only when a stored record is not what it was. When this ends, or is
-    /// dropped, nobody drives any more: the job is at its own interval.
+    /// mode says. Ends earlier only when a stored record is not what it was. What it has put into force
+    /// stays until [`Self::let_go`]; a driver that is dropped drives no more.
     pub async fn follow(&self, until: Timestamp) -> Result<(), ReconcileError> {
         let Some(run) = self.await_job(until).await else { return Ok(()) };
         // Where nobody else samples, sampling begins with the first question: it is asked now.
@@ -73,25 +75,32 @@ impl Daemon {
         }
         let own = run.checkpointing.interval;
         let Job { key, mode, objectives, max, .. } = &self.job;
-        if let Some(max) = max.filter(|max| *max > own) {
+        let bounds = self.job.bounds(own);
+        if let Some(max) = max.filter(|max| *max > bounds.max()) {
             tracing::warn!(job = %key, %max, "max is above the job's own interval, which counts: {own}");
         }
         tracing::info!(job = %key, id = %run.engine_id, %own, ?mode, "following");
         let goals = Goals {
             objectives: objectives.clone(),
-            bounds: self.job.bounds(own),
+            bounds,
             checkpoints_per_hour: self.job.checkpoints_per_hour,
             confidence: self.job.confidence,
         };
         let (clock, store) = (self.clock, || Arc::clone(&self.store));
-        let optimize = || Optimize::new(clock, Arc::clone(&self.jobs), store(), goals.clone());
+        let optimize = || {
+            let optimize = Optimize::new(clock, Arc::clone(&self.jobs), store(), goals.clone());
+            match self.job.change {
+                Change::Drive => optimize,
+                Change::Redeploy(_) => optimize.redeploying(),
+                Change::Live => optimize.setting(),
+            }
+        };
         let mode = match mode {
             Mode::Observe => tuner::Mode::Observe,
             Mode::Recommend => tuner::Mode::Recommend(optimize()),
             Mode::Auto => {
-                let driver = Driver::new(clock, self.jobs.clone(), self.checkpoints.clone());
-                let act =
-                    Act::new(clock, self.jobs.clone(), Arc::new(driver), store(), goals.clone());
+                let actuator = Arc::clone(&self.actuator);
+                let act = Act::new(clock, self.jobs.clone(), actuator, store(), goals.clone());
                 tuner::Mode::Auto(optimize(), act)
             }
         };
@@ -103,6 +112,19 @@ impl Daemon {
             store: store(),
         };
         Tuner { clock, observe, mode }.tune(key, until).await
+    }
+
+    /// Lets go of the job: its own interval is in force again. In any other mode than auto nobody has
+    /// changed it.
+    pub async fn let_go(&self) -> Result<(), PortError> {
+        if self.job.mode != Mode::Auto {
+            return Ok(());
+        }
+        match self.jobs.describe(&self.job.key).await {
+            Ok(run) => self.actuator.release(&run).await,
+            Err(PortError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The job as soon as the engine knows it; `None` when it does not until `until`. What keeps it
@@ -139,6 +161,11 @@ pub fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
             None => flink.clone(),
         };
         let store = Arc::new(SqliteStore::open(&config.store)?);
+        let actuator = tokio::select! {
+            biased;
+            asked = asked_to_end() => return asked.context("signals cannot be received"),
+            found = actuator(&config.job, &flink, clock) => found.context("it cannot begin")?,
+        };
         let telling = Mutex::new(Telling::of(as_json, config.job.mode));
         let tell = move |record: &Record| {
             let told = telling.lock().ok().and_then(|mut telling| telling.of_record(record));
@@ -151,6 +178,7 @@ pub fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
             jobs: flink.clone(),
             metrics,
             checkpoints: flink,
+            actuator,
             store: Arc::new(Watched::new(store, Arc::new(tell))),
             job: config.job,
         };
@@ -159,9 +187,49 @@ pub fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
             asked = asked_to_end() => asked.context("signals cannot be received"),
             ended = daemon.follow(Timestamp(i64::MAX)) => ended.context("it cannot go on"),
         };
-        tracing::info!(job = %daemon.job.key, "ending; the job is left at its own interval");
+        match daemon.let_go().await {
+            Ok(()) => {
+                tracing::info!(job = %daemon.job.key, "ending; the job is left at its own interval");
+            }
+            Err(error) => tracing::warn!(job = %daemon.job.key, "ending, not letting go: {error}"),
+        }
         ended
     })
+}
+
+/// What changes the interval of `job`. A redeploy that a khaos before this one left unfinished is ended
+/// first; an error says what has to be done by hand.
+async fn actuator(
+    job: &Job,
+    flink: &Arc<Flink>,
+    clock: Clock,
+) -> Result<Arc<dyn Actuator>, PortError> {
+    Ok(match job.change.clone() {
+        Change::Drive => Arc::new(Driver::new(clock, flink.clone(), flink.clone())),
+        Change::Redeploy(Redeploy { submission, savepoints, journal }) => {
+            let flink = flink.as_ref().clone();
+            let redeployer = Redeployer::new(flink, submission, savepoints, journal);
+            recover(&redeployer, &job.key, clock).await?;
+            Arc::new(redeployer)
+        }
+        Change::Live => Arc::new(LiveInterval::new(flink.as_ref().clone())),
+    })
+}
+
+/// Ends what a redeploy left unfinished as soon as the cluster answers; what came of it is told.
+async fn recover(redeployer: &Redeployer, job: &JobKey, clock: Clock) -> Result<(), PortError> {
+    let mut said = String::new();
+    loop {
+        match redeployer.recover().await {
+            Err(PortError::Unavailable(why)) if why != said => {
+                tracing::warn!(%job, "waiting, to end a redeploy that was left unfinished: {why}");
+                said = why;
+            }
+            Err(PortError::Unavailable(_)) => {}
+            ended => return ended.map(drop),
+        }
+        clock.sleep_until(clock.now().plus_secs(LOOK_S)).await;
+    }
 }
 
 async fn asked_to_end() -> std::io::Result<()> {

@@ -2,27 +2,34 @@
 //! restarts.
 #![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use khaos::config::{Job, Mode};
+use khaos::config::{Change, Job, Mode, Redeploy};
 use khaos::run::Daemon;
+use khaos_adapters::flink::Submission;
+use khaos_control::act::driver::Driver;
 use khaos_control::clock::Clock;
 use khaos_control::observe::Observe;
 use khaos_control::optimize::Optimize;
-use khaos_control::ports::{Checkpoints, Clones, Jobs, Metrics, PortError, Store, TriggerOutcome};
+use khaos_control::ports::{
+    Actuator, Checkpoints, Clones, Jobs, Metrics, PortError, Store, TriggerOutcome,
+};
 use khaos_control::profile::{CloneBudget, Patience, Profile};
 use khaos_core::job::{
     CheckpointHistory, CheckpointSettings, EngineJobId, JobKey, JobRun, TriggerId,
 };
 use khaos_core::observe::Minute;
-use khaos_core::optimize::{Confidence, Decision, Goals, Objectives, Outcome, Reason, Verdict};
+use khaos_core::optimize::{
+    Confidence, Decision, Effect, Goals, Objectives, Outcome, Reason, Verdict,
+};
 use khaos_core::record::{Kind, Record};
 use khaos_core::series::Readings;
 use khaos_core::stats::Seed;
 use khaos_core::units::{CheckpointInterval, Millis, Seconds, Span, Timestamp};
-use khaos_twin::{MemoryStore, Twin, TwinConfig, Workload, World};
+use khaos_twin::{MemoryStore, Redeployer, Twin, TwinConfig, Workload, World};
 
 const WORLD: &str = r#"
 name = "orders"
@@ -73,13 +80,22 @@ impl Cluster {
 
     /// Follows the job for `minutes`, in a life of its own.
     async fn follow(self: &Arc<Self>, mode: Mode, minutes: f64) {
+        self.follows(Job { mode, ..job() }, minutes).await;
+    }
+
+    async fn follows(self: &Arc<Self>, job: Job, minutes: f64) {
+        let actuator: Arc<dyn Actuator> = match job.change {
+            Change::Redeploy(_) => Arc::new(Redeployer::new(self.twin.clone())),
+            _ => Arc::new(Driver::new(self.clock, self.clone(), self.clone())),
+        };
         let daemon = Daemon {
             clock: self.clock,
             jobs: self.clone(),
             metrics: self.clone(),
             checkpoints: self.clone(),
+            actuator,
             store: self.memory.clone(),
-            job: Job { mode, ..job() },
+            job,
         };
         daemon.follow(self.clock.now().plus_secs(60.0 * minutes)).await.unwrap();
     }
@@ -208,6 +224,7 @@ fn job() -> Job {
     Job {
         key: JobKey("orders".into()),
         mode: Mode::Observe,
+        change: Change::Drive,
         objectives: Objectives::recovery_and_latency(
             Seconds::new(150.0).unwrap(),
             Millis::new(500.0).unwrap(),
@@ -279,6 +296,52 @@ async fn with_models_auto_drives_and_the_other_modes_do_not() {
     // A new life goes on where the last one was.
     cluster.follow(Mode::Auto, 10.0).await;
     assert!(cluster.triggered() > driven);
+}
+
+/// A redeploy sets the job's own interval: the next life may lengthen it again, up to `max`.
+#[tokio::test(start_paused = true)]
+async fn with_models_auto_redeploys_seldom_and_leaves_the_interval() {
+    let redeploy = |mode| Job {
+        mode,
+        change: Change::Redeploy(Redeploy {
+            submission: Submission {
+                name: "orders".into(),
+                jar: "orders.jar".into(),
+                entry_class: None,
+                arguments: vec![],
+                parallelism: 1,
+                configuration: BTreeMap::new(),
+            },
+            savepoints: None,
+            journal: "orders.json".into(),
+        }),
+        max: Some(secs(60)),
+        ..job()
+    };
+    let cluster = Cluster::start();
+    cluster.follow(Mode::Observe, 90.5).await;
+    cluster.profile().await;
+    cluster.follows(redeploy(Mode::Recommend), 10.0).await;
+    assert_eq!(cluster.all(Record::outcome), []);
+
+    cluster.follows(redeploy(Mode::Auto), 240.0).await;
+    assert_eq!(cluster.triggered(), 0, "nothing is driven");
+    let changes = |cluster: &Cluster| {
+        let mut changes = cluster.all(Record::outcome);
+        changes.retain(|o| o.effect == Effect::Applied && o.from != o.to);
+        changes
+    };
+    let changed = changes(&cluster);
+    // The load has come and gone nearly three times.
+    assert!((1..=12).contains(&changed.len()), "{changed:?}");
+    assert!(changed.iter().any(|o| o.to > o.from) && changed.iter().any(|o| o.to < o.from));
+    let left = cluster.describe(&job().key).await.unwrap();
+    assert_eq!(left.checkpointing.interval, changed.last().unwrap().to, "it is the job's own now");
+    assert_eq!(left.engine_id.0, format!("orders-{}", changed.len()));
+
+    // A new life is bound by what the file says, not by what the last one left.
+    assert_eq!(redeploy(Mode::Auto).bounds(secs(5)).max(), secs(60));
+    assert_eq!(job().bounds(secs(5)).max(), secs(5));
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,6 +61,8 @@ struct Case {
     change: ChangeCost,
     /// The job's own interval, s.
     own: u32,
+    /// The dead time that the engine tells, s.
+    expects: Option<f64>,
     confidence: Confidence,
 }
 
@@ -78,6 +80,7 @@ const USUAL: Case = Case {
     another_shape: false,
     change: ChangeCost::Driven,
     own: 60,
+    expects: None,
     confidence: Confidence::Mean,
 };
 
@@ -107,7 +110,7 @@ fn decided_by(case: &Case, predictors: Option<&Predictors>) -> Decision {
         running_since: Some(Timestamp(0)),
         checkpointing: CheckpointSettings::full(secs(case.own)),
         noticed: Vec::new(),
-        expected_dead_time: None,
+        expected_dead_time: case.expects.and_then(|s| Seconds::new(s).ok()),
     };
     let mut objectives = Objectives::recovery_and_latency(
         Seconds::new(case.recovery).unwrap(),
@@ -446,6 +449,20 @@ fn only_what_is_driven_is_bounded_by_what_the_job_does_by_itself() {
     assert_eq!(decided(&roomy).interval, secs(10));
     let set = decided(&Case { change: ChangeCost::Set, ..roomy });
     assert_eq!((set.verdict, set.interval), (Verdict::Change, secs(60)), "{}", set.sentence());
+}
+
+/// Of a job that never failed, at the highest load that it was seen to have: the paper's cluster would need
+/// two thirds of this objective for detection and reading alone.
+#[test]
+fn without_trials_what_the_engine_tells_of_its_dead_time_counts() {
+    let told = |expects| decided_by(&Case { expects, recovery: 90.0, ..USUAL }, None);
+    let held = told(None);
+    assert_eq!(held.verdict, Verdict::Hold, "{}", held.sentence());
+    let quick = told(Some(4.0));
+    assert_eq!(quick.verdict, Verdict::Recommend, "{}", quick.sentence());
+    assert!(quick.predicted.unwrap().recovery_upper_s.unwrap() <= 90.0, "{}", quick.sentence());
+    let slow = told(Some(52.0));
+    assert_eq!(slow.verdict, Verdict::Hold, "{}", slow.sentence());
 }
 
 #[test]
