@@ -95,7 +95,7 @@ pub(super) fn heartbeat_timeout(config: &LabConfig) -> Result<Duration, LabError
 }
 
 /// What every lab tells its Flink; the reasons that are not in the names stand beside.
-const USUAL: [(&str, &str); 40] = [
+const USUAL: [(&str, &str); 41] = [
     ("jobmanager.rpc.address", "127.0.0.1"),
     ("jobmanager.bind-host", "127.0.0.1"),
     ("rest.address", "127.0.0.1"),
@@ -116,6 +116,8 @@ const USUAL: [(&str, &str); 40] = [
     ("cluster.registration.error-delay", "500 ms"),
     ("taskmanager.slot.timeout", "10 s"),
     ("metrics.fetcher.update-interval", "500"),
+    // Default 10 min, for which no metrics of any job are fetched once a TaskManager is lost.
+    ("web.timeout", "10000"),
     ("metrics.latency.interval", "1 s"),
     ("metrics.latency.granularity", "operator"),
     ("metrics.reporters", "prom"),

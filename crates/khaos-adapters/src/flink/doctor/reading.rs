@@ -7,6 +7,8 @@ use super::{Finding, Restart, Verdict, time};
 const HISTORY: [&str; 1] = ["web.checkpoints.history"];
 const CACHE: [&str; 1] = ["rest.cache.checkpoint-statistics.timeout"];
 const FETCHER: [&str; 1] = ["metrics.fetcher.update-interval"];
+const WEB_TIMEOUT: [&str; 1] = ["web.timeout"];
+const ASK_TIMEOUT: [&str; 2] = ["pekko.ask.timeout", "akka.ask.timeout"];
 const LATENCY: [&str; 1] = ["metrics.latency.interval"];
 
 /// Khaos looks at checkpoints every five seconds, and between two looks there may be its own, the
@@ -14,6 +16,8 @@ const LATENCY: [&str; 1] = ["metrics.latency.interval"];
 const HISTORY_ENOUGH: u64 = 3;
 /// Metrics older than that blur what a minute shows, s.
 const FRESH_S: f64 = 5.0;
+/// Metrics that stand still for longer than that after a loss hide most of a recovery, s.
+const BLIND_S: f64 = 20.0;
 /// Sources and latency histograms register some time after the start, s.
 const SETTLED_S: f64 = 60.0;
 /// Clocks that are further apart are worth setting, s.
@@ -31,7 +35,12 @@ impl Facts {
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![clocks(facts)];
     match &facts.cluster {
-        Ok(cluster) => findings.extend([history(cluster), cache(facts, cluster), fetcher(cluster)]),
+        Ok(cluster) => findings.extend([
+            history(cluster),
+            cache(facts, cluster),
+            fetcher(cluster),
+            blindness(cluster),
+        ]),
         Err(error) => findings.push(Finding::unknown(
             "configuration",
             "the cluster's configuration (history size, caches, age of metrics)",
@@ -136,6 +145,29 @@ fn fetcher(cluster: &Settings) -> Finding {
             .set(Restart::Cluster, FETCHER[0], "1000")
             .costs("TaskManagers are asked for their metrics that often, while somebody looks"),
     }
+}
+
+/// For how long Flink tells no new metrics, of any job, once it has lost a TaskManager: until its question
+/// to the lost one has timed out.
+fn blindness(cluster: &Settings) -> Finding {
+    let check = "metrics-after-a-loss";
+    let timeouts = cluster.seconds(&WEB_TIMEOUT, 600.0).zip(cluster.seconds(&ASK_TIMEOUT, 10.0));
+    let Some(blind) = timeouts.map(|(web, ask)| web.max(ask)) else {
+        let seen = format!("{} or {} is no length of time", WEB_TIMEOUT[0], ASK_TIMEOUT[0]);
+        return Finding::new(check, Verdict::Unknown, seen);
+    };
+    let seen = format!("stand still for up to {} when a TaskManager is lost", time(blind));
+    if blind <= BLIND_S {
+        return Finding::ok(check, seen);
+    }
+    Finding::advice(check, seen)
+        .because(
+            "the JobManager fetches no metrics of any job while it waits for those of the lost \
+             TaskManager, so that real failures cannot be measured; metrics from Prometheus can",
+        )
+        // Plain milliseconds: 1.x takes nothing else.
+        .set(Restart::Cluster, WEB_TIMEOUT[0], "10000")
+        .costs("REST calls that make the JobManager work for longer fail, as large submissions may")
 }
 
 fn sources(facts: &Facts, metrics: &MetricsSeen) -> Finding {

@@ -68,6 +68,7 @@ fn cluster(more: &[(&str, &str)]) -> Settings {
         ("heartbeat.interval", "2000"),
         ("heartbeat.timeout", "10000"),
         ("metrics.fetcher.update-interval", "1000"),
+        ("web.timeout", "10000"),
         ("high-availability.type", "kubernetes"),
     ];
     Settings::with(&[&usual, more].concat())
@@ -393,6 +394,20 @@ fn what_is_bad_is_found_with_what_to_set() {
             Advice,
             "up to 10 s old",
             "metrics.fetcher.update-interval: 1000",
+        ),
+        (
+            Facts { cluster: Ok(Settings::default()), ..well() },
+            "metrics-after-a-loss",
+            Advice,
+            "up to 10 min",
+            "web.timeout: 10000",
+        ),
+        (
+            with_cluster(&[("web.timeout", "soon")]),
+            "metrics-after-a-loss",
+            Unknown,
+            "no length of time",
+            "",
         ),
         (silent(3_600.0), "sources", Advice, "no pendingRecords from old", ""),
         (silent(5.0), "sources", Unknown, "no pendingRecords from old so far", ""),

@@ -21,9 +21,9 @@ const LOWEST: f64 = 0.25;
 const HIGHEST: f64 = 0.72;
 /// The minute of the period in which the load is lowest: a trial of it needs room before.
 const LOWEST_MIN: f64 = 9.0;
-/// The minutes of the period in which failures strike: rising, at the height, falling, at the bottom.
-/// So far apart that each recovery is over, and its traces, before the next.
-const FAILURES_MIN: [u32; 4] = [21, 33, 45, 57];
+/// The minutes of the period in which failures strike: at the bottom, rising, at the height, falling. So
+/// far apart that each recovery is over, and its traces, before the next.
+const FAILURES_MIN: [u32; 4] = [9, 21, 33, 45];
 /// From the start of the contest to its first failure at least, minutes: whoever has just begun has to
 /// be steady.
 const STEADY_MIN: u32 = 7;
