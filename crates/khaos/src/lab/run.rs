@@ -256,15 +256,23 @@ fn conclude(played: &Played, version: FlinkVersion, wall_s: f64) -> anyhow::Resu
         models,
         trials: trials.len(),
     };
+    let simulation = twin::simulation(world.clone(), workload.clone(), &goals, recovery, latency);
     let mut afternoons = Vec::new();
     for ran in ran {
         // There, too, a failure strikes with the checkpoint that comes next.
-        let seconds = contest.failures.iter().map(|minute| f64::from(*minute) * 60.0).collect();
-        let (world, workload) = (world.clone(), workload.clone());
-        let simulation = twin::simulation(world, workload, seconds, &goals, recovery, latency);
-        let twin = twin::recoveries(&simulation, &ran.intervals)?;
+        let due = contest.failures.iter().map(|minute| f64::from(*minute) * 60.0);
+        let twin: Vec<Option<f64>> = due
+            .zip(&ran.failures)
+            .map(|(second, struck)| {
+                let trial = struck.showed.as_ref().ok();
+                twin::recovery(&simulation, &ran.intervals, second, trial)
+            })
+            .collect::<anyhow::Result<_>>()?;
         afternoons.push(judge.afternoon(ran, &twin));
     }
+    // What was learnt of the job, then what each copy of it lived through.
+    let records: Vec<Arc<Record>> =
+        ran.iter().flat_map(|ran| &ran.records).chain(records).cloned().collect();
     Ok(LabResult {
         flink: version.to_string(),
         wall_s,
@@ -273,7 +281,8 @@ fn conclude(played: &Played, version: FlinkVersion, wall_s: f64) -> anyhow::Resu
         models: models.clone(),
         world: text,
         afternoons,
-        records: played.records.clone(),
+        kept: played.records.clone(),
+        records,
         goals: goals.clone(),
     })
 }

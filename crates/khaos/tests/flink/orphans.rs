@@ -110,7 +110,7 @@ impl Life {
     }
 
     /// One campaign of one small trial, every step of it said.
-    async fn is_lived(self) {
+    async fn lived(self) {
         let clock = khaos::clock::anchored().times(self.speed);
         let flink = Arc::new(Flink::at(&self.rest_url, clock).unwrap());
         let folder = self.lab.join("replays");
@@ -221,6 +221,10 @@ impl WorkloadLog for Said<PacedLog> {
 
 #[async_trait]
 impl FaultInjector for Said<LabInjector> {
+    async fn aim(&self, clone: &CloneId) -> Result<(), PortError> {
+        self.0.aim(clone).await
+    }
+
     async fn inject(&self, clone: &CloneId, fault: Fault) -> Result<(), PortError> {
         say("inject");
         self.0.inject(clone, fault).await?;
@@ -366,5 +370,5 @@ fn whenever_khaos_dies_the_next_leaves_no_orphan_on_flink_2() {
 #[ignore = "does nothing unless the test above starts it"]
 fn a_life_of_khaos() {
     let Ok(life) = std::env::var(LIFE) else { return };
-    in_real_time(serde_json::from_str::<Life>(&life).unwrap().is_lived());
+    in_real_time(serde_json::from_str::<Life>(&life).unwrap().lived());
 }

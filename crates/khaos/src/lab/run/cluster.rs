@@ -14,11 +14,11 @@ use super::course;
 use crate::clock;
 use crate::simulate::Policy;
 
-/// One slot each: every job has a TaskManager of its own. Three jobs, four clones, and two to spare for
-/// those that have just been killed.
+/// One slot each: every job has a TaskManager of its own. Three jobs, three clones, and three to spare
+/// for those that have just been killed.
 const TASK_MANAGERS: u8 = 9;
 /// Clones at once.
-pub(super) const CLONES: u32 = 4;
+pub(super) const CLONES: u32 = 3;
 /// State of the job, bytes: checkpoints take long enough to be caught half-way.
 const STATE: u64 = 40_000_000;
 
@@ -57,8 +57,8 @@ pub(super) fn config(lab: LabConfig) -> LabConfig {
         // What a minute's reading is elsewhere has to be one of five seconds here.
         ("metrics.fetcher.update-interval", "50"),
         // Flink fetches no metrics, of any job, while it waits for those of a TaskManager that it lost.
-        ("web.timeout", "3000"),
-        ("pekko.ask.timeout", "3 s"),
+        ("web.timeout", "2000"),
+        ("pekko.ask.timeout", "2 s"),
         ("metrics.latency.interval", "100 ms"),
         ("rest.cache.checkpoint-statistics.timeout", "10 ms"),
     ];

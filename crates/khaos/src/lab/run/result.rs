@@ -94,6 +94,8 @@ pub(super) struct LabResult {
     pub(super) world: String,
     pub(super) afternoons: Vec<Afternoon>,
     /// All records of the job that was kept, what it had learnt before first.
+    pub(super) kept: Vec<Arc<Record>>,
+    /// All records of all jobs.
     pub(super) records: Vec<Arc<Record>>,
 }
 
@@ -217,7 +219,7 @@ impl LabResult {
     pub(super) fn page(&self, title: &str) -> anyhow::Result<String> {
         let results: Vec<PolicyResult> =
             self.afternoons.iter().map(|afternoon| afternoon.result.clone()).collect();
-        page(&Report { title, records: &self.records, results: &results, goals: &self.goals })
+        page(&Report { title, records: &self.kept, results: &results, goals: &self.goals })
     }
 
     /// The trials, and the failures of every policy, as tables.

@@ -49,7 +49,6 @@ pub(super) fn world(models: &Models, trials: &[&Trial], stall_s: Option<f64>) ->
 pub(super) fn simulation(
     world: World,
     workload: Workload,
-    failures: Vec<f64>,
     goals: &Goals,
     recovery: Seconds,
     latency: Millis,
@@ -58,7 +57,7 @@ pub(super) fn simulation(
         world,
         recording: workload.clone(),
         workload,
-        failures,
+        failures: Vec::new(),
         recovery,
         latency,
         bounds: goals.bounds,
@@ -67,15 +66,24 @@ pub(super) fn simulation(
     }
 }
 
-/// How long each failure takes on the embedded engine at the intervals that were in force in the lab,
-/// s; `None` where it did not show, or did not end.
-pub(super) fn recoveries(
+/// How long a failure at `second` takes on the embedded engine at the intervals that were in force in the
+/// lab, s; `None` where it did not show, or did not end. It is dead for as long as `trial` was in the lab,
+/// where that was seen: of that the twin knows no more than how long it usually is.
+pub(super) fn recovery(
     simulation: &Simulation,
     intervals: &[InForce],
-) -> anyhow::Result<Vec<Option<f64>>> {
-    let seconds = |recovered| match recovered {
+    second: f64,
+    trial: Option<&Trial>,
+) -> anyhow::Result<Option<f64>> {
+    let mut world = simulation.world.clone();
+    if let Some((dead, detection)) = trial.and_then(|t| t.dead_time.zip(t.detection)) {
+        world.detect_s = detection.get();
+        world.restart_s = dead.get() - detection.get();
+    }
+    let day = Simulation { world, failures: vec![second], ..simulation.clone() };
+    let recovered = relive(&day, intervals)?.into_iter().next();
+    Ok(recovered.and_then(|recovered| match recovered {
         Recovered::After(seconds) => Some(seconds),
         Recovered::NotShown | Recovered::NoEnd => None,
-    };
-    Ok(relive(simulation, intervals)?.into_iter().map(seconds).collect())
+    }))
 }
