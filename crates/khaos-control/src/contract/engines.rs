@@ -120,6 +120,12 @@ pub async fn clones_live_and_die(bench: &CloneBench) {
 /// A clone that is replayed to sees what the job saw, at the same pace.
 pub async fn workload_is_replayed_at_its_pace(bench: &CloneBench) {
     let target = bench.running_job().await;
+    // Where nobody else samples, sampling begins with the first question.
+    let first_asked = async |id: &EngineJobId| {
+        let nothing = Span::last(0.0, bench.clock.now());
+        bench.metrics.readings(id, nothing).await.expect("metrics are read");
+    };
+    first_asked(&target.engine_id).await;
     let now = bench.pause(240.0).await;
     let recorded = bench.log.recorded(&bench.job).await.expect("the log tells what it holds");
     assert!(recorded.secs() >= 240.0, "{recorded:?}");
@@ -131,6 +137,7 @@ pub async fn workload_is_replayed_at_its_pace(bench: &CloneBench) {
 
     let began = bench.clock.now();
     bench.log.replay(&bench.job, from, &clone).await.expect("what was recorded is replayed");
+    first_asked(clone.engine_id()).await;
     bench.pause(150.0).await;
     let mean = async |id: &EngineJobId, from: khaos_core::units::Timestamp| {
         // The first seconds of a replay belong to its start.
