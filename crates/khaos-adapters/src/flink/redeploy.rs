@@ -112,10 +112,19 @@ impl Redeployer {
         let rest = &self.flink.rest;
         let present = self.flink.present().await?;
         let runs = |id: &EngineJobId| present.iter().any(|job| job.jid == id.0);
-        if let Some(savepoint) = intent.savepoint.clone() {
-            if runs(&intent.new) {
+        let ours = |id: &str| {
+            let ids = [Some(&intent.old), Some(&intent.new), intent.back.as_ref()];
+            ids.into_iter().flatten().any(|one| one.0 == id)
+        };
+        let other = present.iter().find(|job| job.name == intent.job && !ours(&job.jid));
+        if let Some(other) = other {
+            return Ok(Recovered::Elsewhere(EngineJobId(other.jid.clone())));
+        }
+        // What was sent and not heard of may still come. So it is sent again: Flink takes an id once.
+        match (intent.savepoint.clone(), intent.back.clone()) {
+            (Some(savepoint), None) => {
                 let wanted = intent.wants_new(&savepoint);
-                match start::comes_up(rest, wanted).await {
+                match start::once_more(rest, &self.submission, wanted).await {
                     Ok(()) => return Ok(Recovered::New(intent.new)),
                     Err(why) => tracing::warn!(job = %intent.job, "the new one: {why}"),
                 }
@@ -123,18 +132,18 @@ impl Redeployer {
                     .await
                     .map_err(|why| self.by_hand(&intent, &savepoint, &why))?;
             }
-            if let Some(back) = intent.back.clone().filter(|back| runs(back)) {
+            (Some(savepoint), Some(back)) => {
                 let wanted = intent.wants_old(&back, &savepoint);
-                return match start::comes_up(rest, wanted).await {
-                    Ok(()) => Ok(Recovered::Old(back)),
-                    Err(why) => Err(self.by_hand(&intent, &savepoint, &why)),
-                };
+                match start::once_more(rest, &self.submission, wanted).await {
+                    Ok(()) => return Ok(Recovered::Old(back)),
+                    Err(why) if self.flink.present().await?.iter().any(|job| job.jid == back.0) => {
+                        return Err(self.by_hand(&intent, &savepoint, &why));
+                    }
+                    // An id of a start that failed is used up.
+                    Err(why) => tracing::warn!(job = %intent.job, "the old one: {why}"),
+                }
             }
-        }
-        let ours = |id: &str| [&intent.old, &intent.new].iter().any(|one| one.0 == id);
-        let other = present.iter().find(|job| job.name == intent.job && !ours(&job.jid));
-        if let Some(other) = other {
-            return Ok(Recovered::Elsewhere(EngineJobId(other.jid.clone())));
+            (None, _) => {}
         }
         match self.savepoint(&mut intent).await? {
             // Flink says so of a job that it does not know, too.

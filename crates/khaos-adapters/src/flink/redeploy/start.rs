@@ -42,18 +42,38 @@ pub(super) async fn start(
     submission: &Submission,
     wanted: Wanted<'_>,
 ) -> Result<(), String> {
+    match submit(rest, submission, wanted).await {
+        Ok(()) => comes_up(rest, wanted).await,
+        // It may have been taken all the same.
+        Err(why @ PortError::Unavailable(_)) => came_up(rest, wanted, &why).await,
+        Err(error) => Err(format!("Flink did not take it: {error}")),
+    }
+}
+
+/// As [`start`] for what may have been submitted before: then Flink refuses it, and what counts is whether
+/// that runs.
+pub(super) async fn once_more(
+    rest: &Rest,
+    submission: &Submission,
+    wanted: Wanted<'_>,
+) -> Result<(), String> {
+    match submit(rest, submission, wanted).await {
+        Ok(()) => comes_up(rest, wanted).await,
+        Err(why) => came_up(rest, wanted, &why).await,
+    }
+}
+
+async fn submit(rest: &Rest, submission: &Submission, wanted: Wanted<'_>) -> Result<(), PortError> {
     let configured = settings(wanted.own)
         .into_iter()
         .fold(submission.clone(), |submission, (key, value)| submission.with(key, value));
-    match configured.run(rest, wanted.id, Some(wanted.savepoint)).await {
-        Ok(()) => comes_up(rest, wanted).await,
-        // It may have been taken all the same.
-        Err(PortError::Unavailable(why)) => {
-            let came = comes_up(rest, wanted).await;
-            came.map_err(|seen| format!("{seen}; submitting it was answered so: {why}"))
-        }
-        Err(error) => Err(format!("Flink did not take it: {error}")),
-    }
+    configured.run(rest, wanted.id, Some(wanted.savepoint)).await
+}
+
+/// Waits as [`comes_up`] for what was answered with `why`.
+async fn came_up(rest: &Rest, wanted: Wanted<'_>, why: &PortError) -> Result<(), String> {
+    let came = comes_up(rest, wanted).await;
+    came.map_err(|seen| format!("{seen}; submitting it was answered so: {why}"))
 }
 
 /// Waits until every vertex runs, with the settings and from the savepoint that were meant.
