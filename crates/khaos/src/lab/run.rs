@@ -89,7 +89,8 @@ pub(super) fn run(
     keep(out, "result.json", &format!("{:#}\n", result.json()))?;
     keep(out, "world.toml", &result.world)?;
     keep_records(out, &result.records)?;
-    let page = keep(out, "report.html", &result.page("An afternoon in the lab")?)?;
+    let title = format!("An afternoon in the lab, whose clock runs {SPEED} times as fast as ours");
+    let page = keep(out, "report.html", &result.page(&title)?)?;
     if as_json {
         return say(&format!("{:#}", result.json()));
     }

@@ -31,8 +31,10 @@ pub(super) fn day(points: &[Point], goals: &Goals) -> anyhow::Result<String> {
 
 fn load(area: &Panel<'_>, points: &[Point], axis: Axis) -> anyhow::Result<()> {
     let top = points.iter().filter_map(|p| p.load).fold(1.0, f64::max) * 1.1;
-    let title = "Load, thousand events/s (\u{25bc} failure)";
-    let mut chart = panel!(area, axis, top, title, |v: &f64| format!("{:.0}", v / 1_000.0));
+    let (unit, of) =
+        if top > 10_000.0 { ("thousand events/s", 1_000.0) } else { ("events/s", 1.0) };
+    let title = format!("Load, {unit} (\u{25bc} failure)");
+    let mut chart = panel!(area, axis, top, title, |v: &f64| format!("{:.0}", v / of));
     for run in known(points, |p| axis.of(p.at), |p| p.load) {
         chart.draw_series(LineSeries::new(run, BLUE.stroke_width(2)))?;
     }
