@@ -1,5 +1,6 @@
 //! The same afternoon and the same failures under each policy, side by side on one Flink.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::ensure;
@@ -16,7 +17,7 @@ use khaos_control::tuner::{Mode, Tuner};
 use khaos_core::job::{JobKey, JobRun, JobStatus};
 use khaos_core::optimize::{Effect, Goals};
 use khaos_core::profile::Trial;
-use khaos_core::record::{Fact, Record};
+use khaos_core::record::{Fact, Record, RecordId};
 use khaos_core::units::{CheckpointInterval, Seconds, Timestamp};
 use khaos_twin::MemoryStore;
 use tokio::sync::Mutex;
@@ -239,11 +240,15 @@ impl Ring<'_> {
     }
 }
 
-/// A store in which all that is known of another job is known of `job`, which is its copy.
+/// A store in which all that is known of another job is known of `job`, which is its copy. What follows
+/// from what stays: models from trials, trials from a design.
 async fn known_as(job: &JobKey, records: &[Arc<Record>]) -> anyhow::Result<Arc<MemoryStore>> {
     let store = Arc::new(MemoryStore::default());
+    let mut ids: BTreeMap<&RecordId, RecordId> = BTreeMap::new();
     for record in records {
-        let copy = Record::new(job, record.at(), record.parents().to_vec(), record.fact().clone());
+        let parents = record.parents().iter().map(|id| ids.get(id).unwrap_or(id).clone()).collect();
+        let copy = Record::new(job, record.at(), parents, record.fact().clone());
+        ids.insert(record.id(), copy.id().clone());
         store.append(copy).await?;
     }
     Ok(store)
@@ -321,5 +326,29 @@ impl Actuator for Timed {
 
     async fn release(&self, run: &JobRun) -> Result<(), PortError> {
         self.inner.release(run).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use khaos_core::profile::{Design, Recovery};
+    use khaos_core::units::EventRate;
+
+    #[tokio::test]
+    async fn a_copy_knows_what_follows_from_what() {
+        let (job, copy) = (JobKey("lab".into()), JobKey("copy".into()));
+        let design = Design { trials: Vec::new(), shape: None, further: false };
+        let designed = Record::new(&job, Timestamp(1), Vec::new(), Fact::Design(design));
+        let (interval, load) = (CheckpointInterval::from_secs(9), EventRate::new(5.0));
+        let seen = Recovery::Measured(Seconds::new(7.0).unwrap());
+        let trial = Trial::of_recovery(0, interval.unwrap(), load.unwrap(), seen);
+        let parents = vec![designed.id().clone()];
+        let tried = Record::new(&job, Timestamp(2), parents, Fact::Trial(trial.clone()));
+        let store = known_as(&copy, &[Arc::new(designed), Arc::new(tried)]).await.unwrap();
+        let kind = khaos_core::record::Kind::Design;
+        let designed = store.latest(&copy, kind).await.unwrap().unwrap();
+        let children = store.children(designed.id()).await.unwrap();
+        assert_eq!(children.iter().filter_map(|r| r.trial()).collect::<Vec<_>>(), [&trial]);
     }
 }
