@@ -23,7 +23,7 @@ pub(crate) struct Cluster {
     pub(crate) lab: Lab,
     pub(crate) clock: Clock,
     pub(crate) flink: Flink,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// How a job checkpoints by itself.
@@ -52,7 +52,12 @@ impl Cluster {
         let lab = Lab::up(config, |step| println!("flink {version}: {step}")).await.unwrap();
         let clock = khaos::clock::anchored();
         let flink = Flink::at(lab.rest_url(), clock).unwrap();
-        Self { lab, clock, flink, _folder: folder }
+        Self { lab, clock, flink, folder }
+    }
+
+    /// A folder for what a job goes on writing until the lab is down: it goes with the cluster.
+    pub(crate) fn folder(&self) -> TempDir {
+        tempfile::tempdir_in(self.folder.path()).unwrap()
     }
 
     /// Submits a job whose own interval is `own_s`, and waits until it runs.

@@ -38,7 +38,7 @@ impl<'a> Redeployed<'a> {
         ]);
         flink_configuration
             .extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let folder = tempfile::tempdir().unwrap();
+        let folder = cluster.folder();
         let epoch = cluster.clock.now();
         let job = PacedJob {
             name: name.to_owned(),
