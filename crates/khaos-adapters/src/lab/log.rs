@@ -2,12 +2,15 @@
 //! moment on.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use khaos_control::clock::Clock;
 use khaos_control::core::job::JobKey;
 use khaos_control::core::units::{Span, Timestamp};
 use khaos_control::ports::{CloneId, PortError, WorkloadLog};
+
+use crate::flink::{Recipe, Submission};
 
 /// What arrives at the lab's job, as far as it has arrived.
 #[derive(Debug, Clone)]
@@ -29,6 +32,18 @@ impl PacedLog {
     /// The file in which the clone with the engine's `id` is told what it reads, and from when on.
     pub fn told(&self, id: &str) -> PathBuf {
         self.folder.join(format!("{id}.replay"))
+    }
+
+    /// How clones are made of `blank`, the job without a start of its own: each is told in a file what it
+    /// reads.
+    pub fn recipe(&self, blank: Submission) -> Recipe {
+        let log = self.clone();
+        Arc::new(move |_, id| {
+            let mut clone = blank.clone();
+            let told = log.told(&id.0).display().to_string();
+            clone.arguments.extend(["--starts-with".to_owned(), told]);
+            clone
+        })
     }
 
     /// Tells in the file `told` that what is due now is what was due at `from`.

@@ -11,7 +11,7 @@ use khaos_adapters::lab::{
 use khaos_control::clock::Clock;
 use khaos_control::contract::{Bench, CloneBench};
 use khaos_control::ports::{Checkpoints, Jobs};
-use khaos_core::job::{EngineJobId, JobKey, JobRun, JobStatus};
+use khaos_core::job::{JobKey, JobRun, JobStatus};
 use khaos_core::record::RecordId;
 
 /// What arrives at the target, events/s of the wall's time.
@@ -167,12 +167,5 @@ impl Arena {
 
 /// Clones that read what `log` tells them to.
 pub(crate) fn clones(flink: &Flink, blank: &Submission, log: &Arc<PacedLog>) -> Arc<FlinkClones> {
-    let (blank, log) = (blank.clone(), Arc::clone(log));
-    let recipe = move |_: &_, id: &EngineJobId| {
-        let mut clone = blank.clone();
-        let told = log.told(&id.0).display().to_string();
-        clone.arguments.extend(["--starts-with".to_owned(), told]);
-        clone
-    };
-    Arc::new(FlinkClones::new(flink.clone(), Arc::new(recipe)))
+    Arc::new(FlinkClones::new(flink.clone(), log.recipe(blank.clone())))
 }

@@ -120,14 +120,7 @@ impl Cluster {
 
     /// Where clones are deployed: each is told in a file what it reads.
     pub(super) fn clones(&self) -> FlinkClones {
-        let (blank, log) = (self.blank.clone(), Arc::clone(&self.log));
-        let recipe = move |_: &_, id: &khaos_core::job::EngineJobId| {
-            let told = log.told(&id.0).display().to_string();
-            let mut clone = blank.clone();
-            clone.arguments.extend(["--starts-with".to_owned(), told]);
-            clone
-        };
-        FlinkClones::new(Flink::clone(&self.flink), Arc::new(recipe))
+        FlinkClones::new(Flink::clone(&self.flink), self.log.recipe(self.blank.clone()))
     }
 
     /// What changes the interval of `contestant` by redeploying it.
