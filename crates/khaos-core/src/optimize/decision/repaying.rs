@@ -1,8 +1,8 @@
 //! Does a change repay what it costs?
 //!
 //! Driving costs nothing. A redeploy stalls the job, and has to gain more than that over a horizon of
-//! its own: time within the recovery objective that would be lost otherwise, and latency. Until then
-//! there is no other, unless the objective is about to be broken and another would keep it.
+//! its own: time within the objectives that would be lost otherwise, or shorter recoveries where they are lost, or
+//! latency where they are not. Until then there is no other, unless the recovery objective is about to be broken and another would keep it.
 
 use super::candidates::Candidate;
 use super::{ChangeCost, Situation};
@@ -38,13 +38,29 @@ pub(super) fn not_repaid(
         steps.iter().map(|load| [situation.in_force, better].map(|ci| rate(ci, load))).collect();
 
     let step_s = f64::from(STEP_MIN) * 60.0;
-    let broken = |candidate: &Candidate| {
-        if candidate.keeps(Objective::Recovery, goals) { 0.0 } else { step_s }
-    };
+    let keeps = |candidate: &Candidate, objective| candidate.keeps(objective, goals);
+    let set = goals.objectives.set();
+    // As in the choice itself: the most important objective that tells them apart decides, then the shorter
+    // recovery where none is kept, and latency only where all are. Otherwise an interval that mends
+    // recovery would have to make up for the latency that it costs.
     let saved_s = |[present, other]: &[Candidate; 2]| {
-        let latencies = present.predicted.latency_ms.zip(other.predicted.latency_ms);
-        let latency = latencies.map_or(0.0, |(now, then)| (1.0 - then / now) * step_s);
-        broken(present) - broken(other) + latency
+        let share = |now: Option<f64>, then: Option<f64>| match (now, then) {
+            (Some(now), Some(then)) => 1.0 - then / now,
+            (None, Some(_)) => 1.0,
+            (Some(_), None) => -1.0,
+            (None, None) => 0.0,
+        };
+        let (now, then) = (&present.predicted, &other.predicted);
+        let recovery = Objective::Recovery;
+        step_s
+            * match set.iter().find(|&&o| keeps(present, o) != keeps(other, o)) {
+                Some(&apart) if keeps(other, apart) => 1.0,
+                Some(_) => -1.0,
+                None if !keeps(other, recovery) => {
+                    share(now.recovery_upper_s, then.recovery_upper_s)
+                }
+                None => share(now.latency_ms, then.latency_ms),
+            }
     };
     let gain_s: f64 = pairs.iter().map(saved_s).sum();
 
@@ -53,7 +69,9 @@ pub(super) fn not_repaid(
         .changed_at
         .is_some_and(|at| situation.now.secs_since(at) < f64::from(REPAID_MIN) * Minute::SECS);
     let first = pairs.first();
-    let mends = first.is_some_and(|[present, other]| broken(present) > 0.0 && broken(other) <= 0.0);
+    let keeps_recovery = |candidate| keeps(candidate, Objective::Recovery);
+    let mends =
+        first.is_some_and(|[present, other]| !keeps_recovery(present) && keeps_recovery(other));
     if lately && !mends {
         return Some(Reason::StillRepaying { better });
     }

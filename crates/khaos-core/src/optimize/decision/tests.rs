@@ -13,6 +13,11 @@ fn secs(seconds: u32) -> CheckpointInterval {
 
 /// Models of a job with D_0 = 30 s, capacity 10,000 events/s: known well enough for whole seconds.
 fn predictors() -> Predictors {
+    with_latency(|load, ci| 100.0 + 0.02 * load + 60.0 / ci)
+}
+
+/// The same, with a latency by load and interval, ms.
+fn with_latency(latency_ms: impl Fn(f64, f64) -> f64) -> Predictors {
     let trials: Vec<Trial> = (0..24)
         .map(|i| {
             let ci = f64::from([10_u32, 20, 40, 60][i as usize % 4]);
@@ -23,7 +28,7 @@ fn predictors() -> Predictors {
                 index: i,
                 interval: secs(ci as u32),
                 load: EventRate::new(load).unwrap(),
-                latency: Some(Millis::new(100.0 + 0.02 * load + 60.0 / ci).unwrap()),
+                latency: Some(Millis::new(latency_ms(load, ci)).unwrap()),
                 recovery: Recovery::Measured(
                     Seconds::new(30.0 + (20.0 + ci) * load / (left - load)).unwrap(),
                 ),
@@ -441,6 +446,22 @@ fn a_redeploy_has_to_repay_itself() {
     assert_eq!(long_ago.verdict, Verdict::Change, "{}", long_ago.sentence());
     let broken = decided(&Case { change: redeployed(20.0), unchanged_s: 60, ..USUAL });
     assert_eq!(broken.verdict, Verdict::Change, "{}", broken.sentence());
+}
+
+/// Between 60 s and what mends the recovery lies a factor of more than two in latency, which the objective
+/// allows: by the share of latency lost, half an hour of kept recoveries would not repay a redeploy.
+#[test]
+fn latency_within_its_objective_does_not_forbid_a_redeploy_that_mends_recovery() {
+    let steep = with_latency(|_, ci| 20_000.0 / ci);
+    let change = ChangeCost::Redeployed { stall: Seconds::new(20.0).ok() };
+    let case = Case { change, latency: 5_000.0, ..USUAL };
+    let mends = decided_by(&case, Some(&steep));
+    assert_eq!(mends.verdict, Verdict::Change, "{}", mends.sentence());
+    assert!(mends.interval < secs(30), "{}", mends.sentence());
+    // Where no interval keeps the recovery, the one that recovers sooner is still worth it.
+    let lost = decided_by(&Case { recovery: 31.0, unchanged_s: 1_900, ..case }, Some(&steep));
+    assert_eq!(lost.verdict, Verdict::Change, "{}", lost.sentence());
+    assert!(lost.reasons.contains(&Reason::ShortestRecovery), "{}", lost.sentence());
 }
 
 #[test]
