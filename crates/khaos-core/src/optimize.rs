@@ -25,5 +25,5 @@ pub use objectives::{Confidence, Goals, Objective, Objectives};
 pub use outcome::{Effect, Judgement, Outcome, judge};
 pub use outliers::{Outlier, outliers};
 pub use recovery_model::{
-    Measures, Place, RecoveryModel, RecoveryParameters, RecoveryPredictor, Usual,
+    Arriving, Measures, Place, RecoveryModel, RecoveryParameters, RecoveryPredictor, Usual,
 };

@@ -47,6 +47,28 @@ pub struct RecoveryParameters {
     pub checkpoint_cost_s: f64,
 }
 
+/// What arrives around a failure, events/s.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Arriving {
+    /// Before it, since the checkpoint to which the job is rolled back.
+    pub before: f64,
+    /// From it to the end of the recovery.
+    pub during: f64,
+}
+
+impl Arriving {
+    /// A load that does not change.
+    pub fn always(load: f64) -> Self {
+        Self { before: load, during: load }
+    }
+
+    /// What arrived around the failure of `trial`.
+    pub fn at(trial: &Trial) -> Self {
+        let before = trial.load.get();
+        Self { before, during: trial.load_during.map_or(before, EventRate::get) }
+    }
+}
+
 impl RecoveryParameters {
     /// `D_0`, s.
     pub fn floor_s(&self) -> f64 {
@@ -63,15 +85,25 @@ impl RecoveryParameters {
     /// `D_0 + (D_r + CI + δ)·λ / (μ·(1 − k/CI) − λ)`.
     /// `None` when `load` is at or above what is left of the capacity. Source: DESIGN, formulas.
     pub fn worst_case(&self, interval_s: f64, duration_s: f64, load: f64) -> Option<f64> {
-        self.after(self.dead_time_s, interval_s + duration_s, interval_s, load)
+        self.after(self.dead_time_s, interval_s + duration_s, interval_s, Arriving::always(load))
     }
 
     /// Recovery time, s, from a failure that kept the job down for `dead_s` (s) and rolled it back to a
-    /// checkpoint of `age_s` (s), with checkpoints every `interval_s` (s) and `load` (events/s) arriving:
-    /// `D + settling + (D + age)·λ / (μ·(1 − k/CI) − λ)`. `None` as for [`Self::worst_case`].
-    pub fn after(&self, dead_s: f64, age_s: f64, interval_s: f64, load: f64) -> Option<f64> {
-        let gap = self.capacity_beside_checkpoints(interval_s) - load;
-        (gap > 0.0).then(|| dead_s + self.settling_s + (dead_s + age_s) * load / gap)
+    /// checkpoint of `age_s` (s), with checkpoints every `interval_s` (s). What is read again arrived before
+    /// the failure, what it is caught up against arrives after:
+    /// `D + settling + (age·λ_before + D·λ_during) / (μ·(1 − k/CI) − λ_during)`. `None` as for
+    /// [`Self::worst_case`].
+    pub fn after(
+        &self,
+        dead_s: f64,
+        age_s: f64,
+        interval_s: f64,
+        arriving: Arriving,
+    ) -> Option<f64> {
+        let Arriving { before, during } = arriving;
+        let gap = self.capacity_beside_checkpoints(interval_s) - during;
+        let backlog = age_s * before + dead_s * during;
+        (gap > 0.0).then(|| dead_s + self.settling_s + backlog / gap)
     }
 
     /// As [`Self::worst_case`], with the gap held at a small positive floor: never a promise, only

@@ -19,6 +19,17 @@ fn the_formula_by_hand() {
 }
 
 #[test]
+fn a_load_that_rises_brought_less_before_the_failure_than_it_brings_after() {
+    // Down for 16 s, 30 s of 10,000 events/s to read again, 20,000 events/s since: as above,
+    // 16 + 62.5 + (30·10,000 + 16·20,000)/13,362.35 = 124.90.
+    let rising = Arriving { before: 10_000.0, during: 20_000.0 };
+    assert!((PAPER.after(16.0, 30.0, 30.0, rising).unwrap() - 124.90).abs() < 0.01);
+    let falling = Arriving { before: 33_400.0, during: 20_000.0 };
+    assert!(PAPER.after(16.0, 30.0, 30.0, falling).is_some());
+    assert_eq!(PAPER.after(16.0, 30.0, 30.0, Arriving::always(33_400.0)), None);
+}
+
+#[test]
 fn the_capacity_needed_keeps_the_objective_exactly() {
     let needed = PAPER.capacity_needed(60.0, 5.0, 30_000.0, 240.0).unwrap();
     let grown = RecoveryParameters { capacity_eps: needed, ..PAPER };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use khaos_core::job::JobKey;
-use khaos_core::optimize::{Goals, Models, RecoveryParameters};
+use khaos_core::optimize::{Arriving, Goals, Models, RecoveryParameters};
 use khaos_core::profile::{Recovery, Trial};
 use khaos_core::record::Record;
 use khaos_core::stats::mean;
@@ -32,9 +32,9 @@ pub(super) struct Judged {
 
 impl Judged {
     fn by(parameters: &RecoveryParameters, trial: &Trial) -> Self {
-        let load = trial.load_during.unwrap_or(trial.load).get();
+        let arriving = Arriving::at(trial);
         let predicted = trial.dead_time.zip(trial.age).and_then(|(dead, age)| {
-            parameters.after(dead.get(), age.get(), trial.interval.seconds(), load)
+            parameters.after(dead.get(), age.get(), trial.interval.seconds(), arriving)
         });
         let error = predicted.zip(measured(trial)).map(|(said, seen)| said / seen - 1.0);
         Self { trial: trial.clone(), predicted, error }
@@ -182,10 +182,9 @@ impl Judge<'_> {
     fn feasible(&self, trial: &Trial) -> bool {
         let parameters = &self.models.recovery.parameters;
         let interval = self.goals.bounds.min().seconds();
-        let load = trial.load_during.unwrap_or(trial.load).get();
         let dead_s = trial.dead_time.map_or(parameters.dead_time_s, Seconds::get);
         let age_s = interval + self.world.checkpoint_duration_s;
-        let best_s = parameters.after(dead_s, age_s, interval, load);
+        let best_s = parameters.after(dead_s, age_s, interval, Arriving::at(trial));
         best_s.is_some_and(|best_s| best_s <= self.recovery.get())
     }
 }
