@@ -185,8 +185,8 @@ pub enum Reason {
         better: CheckpointInterval,
         /// What the redeploy costs: the time until the job has caught up with its stall, s.
         cost_s: f64,
-        /// What it gains over its horizon: time within the objective, and the share of latency saved
-        /// as time, s.
+        /// What it gains over its horizon: time within an objective, or the share by which recovery or
+        /// latency is less as time, s.
         gain_s: f64,
     },
     /// The last redeploy is to repay itself first: for the next minutes another would keep no more.

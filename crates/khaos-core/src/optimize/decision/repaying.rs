@@ -1,8 +1,9 @@
 //! Does a change repay what it costs?
 //!
 //! Driving costs nothing. A redeploy stalls the job, and has to gain more than that over a horizon of
-//! its own: time within the objectives that would be lost otherwise, or shorter recoveries where they are lost, or
-//! latency where they are not. Until then there is no other, unless the recovery objective is about to be broken and another would keep it.
+//! its own: time within the objectives that would be lost otherwise, shorter recoveries where recovery
+//! is lost anyhow, latency where it is kept anyhow. Until then there is no other, unless the recovery
+//! objective is about to be broken and another would keep it.
 
 use super::candidates::Candidate;
 use super::{ChangeCost, Situation};
@@ -38,38 +39,15 @@ pub(super) fn not_repaid(
         steps.iter().map(|load| [situation.in_force, better].map(|ci| rate(ci, load))).collect();
 
     let step_s = f64::from(STEP_MIN) * 60.0;
-    let keeps = |candidate: &Candidate, objective| candidate.keeps(objective, goals);
-    let set = goals.objectives.set();
-    // As in the choice itself: the most important objective that tells them apart decides, then the shorter
-    // recovery where none is kept, and latency only where all are. Otherwise an interval that mends
-    // recovery would have to make up for the latency that it costs.
-    let saved_s = |[present, other]: &[Candidate; 2]| {
-        let share = |now: Option<f64>, then: Option<f64>| match (now, then) {
-            (Some(now), Some(then)) => 1.0 - then / now,
-            (None, Some(_)) => 1.0,
-            (Some(_), None) => -1.0,
-            (None, None) => 0.0,
-        };
-        let (now, then) = (&present.predicted, &other.predicted);
-        let recovery = Objective::Recovery;
-        step_s
-            * match set.iter().find(|&&o| keeps(present, o) != keeps(other, o)) {
-                Some(&apart) if keeps(other, apart) => 1.0,
-                Some(_) => -1.0,
-                None if !keeps(other, recovery) => {
-                    share(now.recovery_upper_s, then.recovery_upper_s)
-                }
-                None => share(now.latency_ms, then.latency_ms),
-            }
-    };
-    let gain_s: f64 = pairs.iter().map(saved_s).sum();
+    let gained = |[present, other]: &[Candidate; 2]| step_s * gained_share(present, other, goals);
+    let gain_s: f64 = pairs.iter().map(gained).sum();
 
     // On a ramp every minute has a better interval: each would be a restart of its own.
     let lately = situation
         .changed_at
         .is_some_and(|at| situation.now.secs_since(at) < f64::from(REPAID_MIN) * Minute::SECS);
     let first = pairs.first();
-    let keeps_recovery = |candidate| keeps(candidate, Objective::Recovery);
+    let keeps_recovery = |candidate: &Candidate| candidate.keeps(Objective::Recovery, goals);
     let mends =
         first.is_some_and(|[present, other]| !keeps_recovery(present) && keeps_recovery(other));
     if lately && !mends {
@@ -83,4 +61,29 @@ pub(super) fn not_repaid(
         other.left_eps.map_or(f64::INFINITY, |left| stall_s * left / (left - arriving))
     });
     (gain_s <= cost_s).then_some(Reason::NotRepaid { better, cost_s, gain_s })
+}
+
+/// What `other` gains over `present`, as a share of the time: 1 where it keeps an objective that would be
+/// broken. The most important objective that tells them apart decides, as in the choice itself: otherwise
+/// an interval that mends recovery would have to make up for the latency that it costs.
+fn gained_share(present: &Candidate, other: &Candidate, goals: &Goals) -> f64 {
+    let keeps = |candidate: &Candidate, objective| candidate.keeps(objective, goals);
+    let set = goals.objectives.set();
+    let (now, then) = (&present.predicted, &other.predicted);
+    match set.into_iter().find(|&o| keeps(present, o) != keeps(other, o)) {
+        Some(apart) if keeps(other, apart) => 1.0,
+        Some(_) => -1.0,
+        None if keeps(other, Objective::Recovery) => less(now.latency_ms, then.latency_ms),
+        None => less(now.recovery_upper_s, then.recovery_upper_s),
+    }
+}
+
+/// By which share `then` is less than `now`. What has no bound is more than whatever has one.
+fn less(now: Option<f64>, then: Option<f64>) -> f64 {
+    match (now, then) {
+        (Some(now), Some(then)) => 1.0 - then / now,
+        (None, Some(_)) => 1.0,
+        (Some(_), None) => -1.0,
+        (None, None) => 0.0,
+    }
 }
