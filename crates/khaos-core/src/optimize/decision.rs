@@ -343,15 +343,20 @@ pub fn decide(
     }
     let Choice { best, mut reasons, as_good } = choose(&rated, goals, judged);
     reasons.extend(unjudged);
-    reasons.extend(floor.filter(|_| best.interval == rated[0].interval));
+    reasons.extend(floor.clone().filter(|_| best.interval == rated[0].interval));
 
     // A small increase waits, unless what it would wait in is worse than small.
     let small = is_small_increase(situation.in_force, best.interval);
     let lately = situation.changed_at.is_some_and(|at| within(at, DEAD_BAND_S));
-    let present = rated.iter().find(|c| c.interval == situation.in_force);
+    let present = rated.iter().find(|c| c.interval == situation.in_force).copied();
     let wait = if small && lately && as_good.contains(&situation.in_force) {
         present.map(|present| (present, Reason::DeadBand { better: best.interval }))
     } else {
+        // Durations jitter, and the floor with them: each time would be a restart of its own. So what
+        // is in force may stay while there is a pause between its checkpoints.
+        let pauses = matches!(floor, Some(Reason::CheckpointsSlow { .. }))
+            && situation.in_force.seconds() > duration_s;
+        let present = present.or_else(|| pauses.then(|| rate(situation.in_force, &load)));
         not_repaid(situation, goals, best.interval, rate).and_then(|why| Some((present?, why)))
     };
     let chosen = match wait {
@@ -359,7 +364,7 @@ pub fn decide(
             reasons.insert(0, why);
             present
         }
-        None => best,
+        None => *best,
     };
     let cannot = reasons.contains(&Reason::ShortestRecovery);
     let decision = Decision {

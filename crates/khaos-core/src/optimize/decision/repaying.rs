@@ -64,18 +64,22 @@ pub(super) fn not_repaid(
 }
 
 /// What `other` gains over `present`, as a share of the time: 1 where it keeps an objective that would be
-/// broken. The most important objective that tells them apart decides, as in the choice itself: otherwise
-/// an interval that mends recovery would have to make up for the latency that it costs.
+/// broken. The most important objective that tells them apart decides, as in the choice itself, and where
+/// neither keeps recovery the shorter one: otherwise an interval that mends recovery would have to make up
+/// for the latency that it costs.
 fn gained_share(present: &Candidate, other: &Candidate, goals: &Goals) -> f64 {
-    let keeps = |candidate: &Candidate, objective| candidate.keeps(objective, goals);
-    let set = goals.objectives.set();
     let (now, then) = (&present.predicted, &other.predicted);
-    match set.into_iter().find(|&o| keeps(present, o) != keeps(other, o)) {
-        Some(apart) if keeps(other, apart) => 1.0,
-        Some(_) => -1.0,
-        None if keeps(other, Objective::Recovery) => less(now.latency_ms, then.latency_ms),
-        None => less(now.recovery_upper_s, then.recovery_upper_s),
+    for objective in goals.objectives.set() {
+        match (present.keeps(objective, goals), other.keeps(objective, goals)) {
+            (false, true) => return 1.0,
+            (true, false) => return -1.0,
+            (false, false) if objective == Objective::Recovery => {
+                return less(now.recovery_upper_s, then.recovery_upper_s);
+            }
+            (true, true) | (false, false) => {}
+        }
     }
+    less(now.latency_ms, then.latency_ms)
 }
 
 /// By which share `then` is less than `now`. What has no bound is more than whatever has one.

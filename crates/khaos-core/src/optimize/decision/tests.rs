@@ -458,10 +458,29 @@ fn latency_within_its_objective_does_not_forbid_a_redeploy_that_mends_recovery()
     let mends = decided_by(&case, Some(&steep));
     assert_eq!(mends.verdict, Verdict::Change, "{}", mends.sentence());
     assert!(mends.interval < secs(30), "{}", mends.sentence());
-    // Where no interval keeps the recovery, the one that recovers sooner is still worth it.
-    let lost = decided_by(&Case { recovery: 31.0, unchanged_s: 1_900, ..case }, Some(&steep));
-    assert_eq!(lost.verdict, Verdict::Change, "{}", lost.sentence());
-    assert!(lost.reasons.contains(&Reason::ShortestRecovery), "{}", lost.sentence());
+    // Where no interval keeps the recovery, the one that recovers sooner is still worth it, also at the
+    // cost of a latency that matters less.
+    for latency in [5_000.0, 1_000.0] {
+        let lost = Case { recovery: 31.0, latency, unchanged_s: 1_900, ..case };
+        let lost = decided_by(&lost, Some(&steep));
+        assert_eq!(lost.verdict, Verdict::Change, "{}", lost.sentence());
+        assert!(lost.reasons.contains(&Reason::ShortestRecovery), "{}", lost.sentence());
+    }
+}
+
+/// The smallest interval that may be chosen is two durations of a checkpoint, which jitter: what is in
+/// force stays where it is less than that, but not where no pause is left between checkpoints.
+#[test]
+fn no_redeploy_follows_the_jitter_of_checkpoints() {
+    let change = ChangeCost::Redeployed { stall: Seconds::new(20.0).ok() };
+    let slow = Case { load: Some(9_000.0), change, in_force: 28, unchanged_s: 60, ..USUAL };
+    let jitters = decided(&Case { duration: 15.0, ..slow });
+    assert_eq!(jitters.verdict, Verdict::Keep, "{}", jitters.sentence());
+    assert_eq!(jitters.reasons[0], Reason::StillRepaying { better: secs(31) });
+    let pauseless = decided(&Case { duration: 29.0, ..slow });
+    assert_eq!(pauseless.interval, secs(58), "{}", pauseless.sentence());
+    let driven = decided(&Case { duration: 15.0, change: ChangeCost::Driven, ..slow });
+    assert_eq!(driven.interval, secs(31), "{}", driven.sentence());
 }
 
 #[test]
