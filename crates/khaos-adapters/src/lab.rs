@@ -94,7 +94,7 @@ impl LabConfig {
 }
 
 /// How long the processes have until all of them are registered: ten times what was measured.
-const READY: Duration = Duration::from_secs(90);
+const READY: Duration = Duration::from_mins(3);
 /// How often the lab looks at its processes.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a supervising khaos has to take its lab down: two graces and a removal.
@@ -218,7 +218,7 @@ impl Lab {
     }
 
     /// Waits until REST answers and exactly those TaskManagers are registered that run, with all their
-    /// slots. At once where that is so; an error after 90 s, or when a process dies meanwhile.
+    /// slots. At once where that is so; an error after 180 s, or when a process dies meanwhile.
     pub async fn ready(&mut self) -> Result<(), LabError> {
         let deadline = Instant::now() + READY;
         loop {

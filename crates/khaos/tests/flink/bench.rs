@@ -80,7 +80,7 @@ impl Cluster {
     }
 
     pub(crate) async fn running(&self, name: &str) -> JobRun {
-        self.wait_for(&format!("{name} to run"), 60.0, async || {
+        self.wait_for(&format!("{name} to run"), 180.0, async || {
             let run = self.flink.describe(&JobKey(name.to_owned())).await.ok()?;
             (run.status == JobStatus::Running).then_some(run)
         })

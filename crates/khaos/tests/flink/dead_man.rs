@@ -32,7 +32,7 @@ async fn driven_until_killed(
 ) -> (Vec<CompletedCheckpoint>, Timestamp) {
     // From a checkpoint of its own on: the time before the first is that of a start.
     let first = cluster
-        .wait_for("a first checkpoint", 30.0, async || {
+        .wait_for("a first checkpoint", 180.0, async || {
             cluster.completed(run, Timestamp(0)).await.last().copied()
         })
         .await;

@@ -88,7 +88,7 @@ async fn remembered_on(version: &str, port_base: u16) {
     cluster.flink.history(&often.engine_id).await.unwrap();
 
     cluster
-        .wait_for("the first scrapes of the job", 30.0, async || {
+        .wait_for("the first scrapes of the job", 180.0, async || {
             let span = Span::last(60.0, cluster.clock.now());
             prometheus.readings(&run.engine_id, span).await.ok()
         })
@@ -130,7 +130,7 @@ async fn a_failure_is_not_papered_over(
     cluster.lab.start_taskmanager(2).unwrap();
     cluster.lab.ready().await.unwrap();
     let back = cluster
-        .wait_for("the job to run again", 60.0, async || {
+        .wait_for("the job to run again", 180.0, async || {
             use khaos_control::ports::Jobs;
             let now = cluster.flink.describe(&JobKey("spread".to_owned())).await.ok()?;
             (now.status == JobStatus::Running && now.attempt > run.attempt).then_some(now)

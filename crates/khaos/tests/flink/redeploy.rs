@@ -91,7 +91,7 @@ impl<'a> Redeployed<'a> {
         let down_s = run.running_since.unwrap().0 - job["timestamps"]["FINISHED"].as_i64().unwrap();
         println!("{}: nothing ran for {:.2} s", run.key, down_s as f64 / 1_000.0);
         self.cluster
-            .wait_for("the backlog to go", 60.0, async || {
+            .wait_for("the backlog to go", 180.0, async || {
                 let span = Span::last(5.0, self.cluster.clock.now());
                 let readings = self.cluster.flink.readings(&run.engine_id, span).await.ok()?;
                 let lag = readings.lag();
@@ -111,7 +111,7 @@ impl<'a> Redeployed<'a> {
         let arrived = arrived_ms * RATE / 1_000;
         let events = self
             .cluster
-            .wait_for("a checkpoint to commit what had arrived", 60.0, async || {
+            .wait_for("a checkpoint to commit what had arrived", 180.0, async || {
                 let so_far = delivered(&deliveries(&self.folder)).unwrap();
                 assert_eq!(so_far, Delivered::first(so_far.events), "{}: lost or doubled", run.key);
                 (so_far.events >= arrived).then_some(so_far.events)
@@ -185,7 +185,7 @@ async fn runs_on_when_the_savepoint_fails(cluster: &Cluster) {
 /// Dies as soon as the journal says what `is_reached` waits for.
 async fn dies(job: &Redeployed<'_>, run: &JobRun, is_reached: impl Fn(&Value) -> bool) {
     let redeployer = job.redeployer();
-    let reached = job.cluster.wait_for("the moment to die", 60.0, async || {
+    let reached = job.cluster.wait_for("the moment to die", 180.0, async || {
         let text = std::fs::read(job.journal()).ok()?;
         is_reached(&serde_json::from_slice(&text).unwrap()).then_some(())
     });
@@ -270,7 +270,7 @@ async fn goes_back_when_its_slot_is_taken(version: &str, port_base: u16) {
     let redeployer = Redeployer::new(flink, job.submission.clone(), None, job.journal());
     let makes_room = async {
         cluster
-            .wait_for("it to go back", 100.0, async || {
+            .wait_for("it to go back", 180.0, async || {
                 let text = std::fs::read(job.journal()).ok()?;
                 let intent: Value = serde_json::from_slice(&text).unwrap();
                 intent["back"].is_string().then_some(())

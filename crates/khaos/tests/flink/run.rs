@@ -54,7 +54,7 @@ async fn run_on(version: &str, port_base: u16) {
     assert_eq!(minute.errors, Vec::<String>::new());
     // A decision follows from the minute, and it is no change: there is no trial to rest on.
     let decided = cluster
-        .wait_for("a decision", 10.0, async || records.try_iter().find(|r| r.decision().is_some()))
+        .wait_for("a decision", 180.0, async || records.try_iter().find(|r| r.decision().is_some()))
         .await;
     assert_eq!(decided.parents().first(), Some(seen.id()));
 
@@ -87,7 +87,7 @@ fn khaos_run_sees_a_job_on_flink_1_20() {
 async fn dies_redeploying(cluster: &Cluster, run: &JobRun, submission: Submission, journal: &Path) {
     let flink = cluster.flink.clone();
     let redeployer = Redeployer::new(flink, submission, None, journal.to_owned());
-    let stopped = cluster.wait_for("the savepoint", 30.0, async || {
+    let stopped = cluster.wait_for("the savepoint", 180.0, async || {
         let intent: Value = serde_json::from_slice(&std::fs::read(journal).ok()?).unwrap();
         intent["savepoint"].is_string().then_some(())
     });

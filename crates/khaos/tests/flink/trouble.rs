@@ -53,7 +53,7 @@ impl Drive {
     async fn goes_on(&self, cluster: &Cluster) {
         self.news();
         cluster
-            .wait_for("khaos to drive again", 60.0, async || {
+            .wait_for("khaos to drive again", 180.0, async || {
                 let told = self.told.lock().unwrap();
                 let completed: Vec<_> = told
                     .iter()
@@ -78,7 +78,7 @@ impl Drive {
         find: impl Fn(&DriveEvent) -> Option<T>,
     ) -> T {
         cluster
-            .wait_for(what, 60.0, async || self.told.lock().unwrap().iter().find_map(&find))
+            .wait_for(what, 180.0, async || self.told.lock().unwrap().iter().find_map(&find))
             .await
     }
 }
@@ -99,7 +99,7 @@ async fn others_may_checkpoint_too(cluster: &Cluster, run: &JobRun, drive: &Driv
     }
     for end in ends {
         let result = cluster
-            .wait_for("what others asked for", 60.0, async || {
+            .wait_for("what others asked for", 180.0, async || {
                 let told: Value = client.get(&end).send().await.unwrap().json().await.unwrap();
                 (told["status"]["id"] == "COMPLETED").then(|| told["operation"].clone())
             })
