@@ -26,15 +26,19 @@ have() {
   apt-get install -y -qq "${@:2}"
 }
 
-# rustup gets the toolchain that rust-toolchain.toml names; SQLite is compiled.
+# rustup gets the toolchain that rust-toolchain.toml names; SQLite and Kafka's client are compiled.
 have cargo rustup
 have cc gcc libc6-dev
+have c++ g++
+have make make
 
 deny_version=0.20.2
 tools=target/tools
 if ! "$tools/bin/cargo-deny" --version 2>/dev/null | grep -qx "cargo-deny $deny_version"; then
   step "cargo-deny $deny_version"
-  cargo install --locked --quiet --root "$tools" cargo-deny@"$deny_version"
+  # It runs for a second: optimizing it would take minutes.
+  CARGO_PROFILE_DEV_DEBUG=0 \
+    cargo install --debug --locked --quiet --root "$tools" cargo-deny@"$deny_version"
 fi
 
 step "Formatting"
