@@ -2,6 +2,7 @@
 //!
 //! Each module speaks one of them and shows nothing of it but a port of `khaos-control`:
 //! - [`flink`]: a cluster of Apache Flink;
+//! - [`kafka`]: a cluster of Apache Kafka;
 //! - [`prometheus`]: a Prometheus that scrapes one;
 //! - [`sqlite`]: the store that outlives the process.
 //!
@@ -10,6 +11,7 @@
 mod counters;
 pub mod flink;
 mod http;
+pub mod kafka;
 pub mod lab;
 pub mod prometheus;
 pub mod sqlite;

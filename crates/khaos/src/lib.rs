@@ -16,6 +16,7 @@ mod duration;
 pub mod fit;
 pub mod forecast;
 pub mod input;
+pub mod kafka;
 pub mod lab;
 pub mod output;
 pub mod progress;
