@@ -117,10 +117,12 @@ pub(super) fn needs_tls(key: &str, value: &str) -> Option<String> {
         "sasl.mechanism" | "sasl.mechanisms" => {
             value.starts_with("SCRAM-") || value == "OAUTHBEARER"
         }
-        _ => false,
+        key => key.starts_with("ssl."),
     };
     needed.then(|| {
-        format!("this khaos was built without TLS, which {value} needs: build it with --features kafka-tls")
+        // Others may be secrets.
+        let what = if key.starts_with("ssl.") { key } else { &value };
+        format!("this khaos was built without TLS, which {what} needs: build it with --features kafka-tls")
     })
 }
 
