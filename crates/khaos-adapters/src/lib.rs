@@ -6,7 +6,7 @@
 //! - [`prometheus`]: a Prometheus that scrapes one;
 //! - [`sqlite`]: the store that outlives the process.
 //!
-//! [`lab`] speaks to the machine instead: it starts a real Flink to try all of this on.
+//! [`recording`] keeps the events of a topic on disk. [`lab`] speaks to the machine instead: it starts a real Flink to try all of this on.
 
 mod counters;
 pub mod flink;
@@ -14,4 +14,5 @@ mod http;
 pub mod kafka;
 pub mod lab;
 pub mod prometheus;
+pub mod recording;
 pub mod sqlite;
