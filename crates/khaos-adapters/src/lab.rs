@@ -1,15 +1,18 @@
-//! A real Flink on this machine, to try Khaos on: one JobManager and some TaskManagers, each a process of
-//! its own, all bound to loopback (but the Prometheus reporter, which cannot be).
+//! A real Flink and a real Kafka on this machine, to try Khaos on: one JobManager and some TaskManagers, one
+//! broker, or either without the other. Each is a process of its own, all bound to loopback (but Flink's
+//! Prometheus reporter, which cannot be).
 //!
-//! The story of [`Lab::up`], one file each: *install* (Flink's jars and the job, once, by Maven) →
-//! *folder* (one lab at a time, nobody else's files) → *config* (ports, `config.yaml`) → *process*
-//! (start, watch, end) → ready → *submit* → *deliveries*. What was measured is in `lab/README.md`. A lab can be broken, too:
-//! *injector* breaks one job's TaskManager, and *supervise* starts again what died or hangs.
+//! The story of [`Lab::up`], one file each: *install* (the jars and the job, once, by Maven) → *folder*
+//! (one lab at a time, nobody else's files) → *config* (ports, `config.yaml`), *broker*
+//! (`server.properties`) → *process* (start, watch, end) → ready → *submit* → *deliveries*. What was
+//! measured is in `lab/README.md`. A lab can be broken, too: *injector* breaks one job's TaskManager, and
+//! *supervise* starts again what died or hangs.
 //!
 //! Nothing stays behind: [`Lab::down`] ends the processes in order and removes the run folder, dropping
 //! a lab does so by force, and what a killed khaos left is found by the *marks* that the processes carry,
 //! by the next [`Lab::up`] or [`down`].
 
+mod broker;
 mod config;
 mod deliveries;
 mod error;
@@ -27,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use reqwest::Client;
 use serde::Serialize;
@@ -39,38 +43,41 @@ use self::config::{LOG4J, Ports, config_yaml};
 use self::folder::{Found, RunFolder, State};
 use self::install::Installed;
 use self::marks::end_leftovers;
-use self::process::{Process, end, in_words, log_ends_with};
+use self::process::{Process, SERVER_PROPERTIES, end, in_words, log_ends_with};
 use crate::flink::Submission;
 
+pub use self::broker::LabKafka;
 pub use self::deliveries::{Delivered, delivered};
 pub use self::error::LabError;
 pub use self::injector::{Aimed, Broken, LabInjector, LabTarget};
 pub use self::log::PacedLog;
 pub use self::process::Role;
 pub use self::submit::{PacedJob, Rates, Then};
-pub use self::version::FlinkVersion;
+pub use self::version::{FlinkVersion, KAFKA_VERSION};
 
 /// What a lab is made of.
 #[derive(Debug, Clone)]
 pub struct LabConfig {
     /// Its run folder: absent, empty, or left by an earlier lab. It goes when the lab goes.
     pub folder: PathBuf,
-    /// Where Flink's jars and the job are kept between labs.
+    /// Where the jars of Flink and Kafka and the job are kept between labs.
     pub cache: PathBuf,
     /// What its ports are counted from: REST is 81 above. 1024 to 65454.
     pub port_base: u16,
     /// Which Flink.
     pub version: FlinkVersion,
-    /// How many TaskManagers, 1 to 9.
+    /// How many TaskManagers, 1 to 9; beside a broker also none, and then no JobManager either.
     pub task_managers: u8,
     /// Slots of each of them, at least 1. With one, no two jobs share a TaskManager.
     pub slots: u8,
     /// Flink configuration that replaces the lab's usual one; not its ports.
     pub flink: BTreeMap<String, String>,
+    /// Its Kafka broker, if it has one.
+    pub kafka: Option<LabKafka>,
 }
 
 impl LabConfig {
-    /// Two TaskManagers of two slots each, of the newest Flink, ports from 21000.
+    /// Two TaskManagers of two slots each, of the newest Flink, no Kafka, ports from 21000.
     pub fn new(folder: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
@@ -80,7 +87,13 @@ impl LabConfig {
             task_managers: 2,
             slots: 2,
             flink: BTreeMap::new(),
+            kafka: None,
         }
+    }
+
+    /// A Kafka broker, no Flink.
+    pub fn only_kafka(folder: impl Into<PathBuf>, cache: impl Into<PathBuf>) -> Self {
+        Self { task_managers: 0, kafka: Some(LabKafka::default()), ..Self::new(folder, cache) }
     }
 
     /// How many slots the lab has in all.
@@ -88,9 +101,51 @@ impl LabConfig {
         u32::from(self.task_managers) * u32::from(self.slots)
     }
 
-    fn roles(&self) -> impl Iterator<Item = Role> + use<> {
-        std::iter::once(Role::JobManager).chain((1..=self.task_managers).map(Role::TaskManager))
+    fn has_flink(&self) -> bool {
+        self.task_managers > 0
     }
+
+    fn roles(&self) -> impl Iterator<Item = Role> + use<> {
+        roles(self.task_managers, self.kafka.is_some())
+    }
+
+    /// What runs, in words.
+    fn parts(&self) -> String {
+        let flink =
+            format!("Flink {}: a JobManager, TaskManagers: {}", self.version, self.task_managers);
+        let kafka = format!("Kafka {KAFKA_VERSION}: a broker");
+        match (self.has_flink(), &self.kafka) {
+            (true, None) => flink,
+            (true, Some(_)) => format!("{flink}; {kafka}"),
+            (false, _) => kafka,
+        }
+    }
+
+    fn refuse_impossible(&self) -> Result<(), LabError> {
+        let fewest = if self.kafka.is_some() { 0 } else { 1 };
+        if !(fewest..=9).contains(&self.task_managers) {
+            return Err(LabError::TaskManagers { asked: self.task_managers });
+        }
+        if self.slots == 0 {
+            return Err(LabError::Slots);
+        }
+        if !(1_024..=65_454).contains(&self.port_base) {
+            return Err(LabError::PortBase { base: self.port_base });
+        }
+        Ok(())
+    }
+
+    fn refuse_without_flink(&self) -> Result<(), LabError> {
+        let without = LabError::Without { what: "Flink", setting: "task_managers" };
+        if self.has_flink() { Ok(()) } else { Err(without) }
+    }
+}
+
+/// Flink's roles, where there are TaskManagers, and the broker's.
+fn roles(task_managers: u8, kafka: bool) -> impl Iterator<Item = Role> {
+    let job_manager = (task_managers > 0).then_some(Role::JobManager);
+    let broker = kafka.then_some(Role::Broker);
+    job_manager.into_iter().chain((1..=task_managers).map(Role::TaskManager)).chain(broker)
 }
 
 /// How long the processes have until all of them are registered: ten times what was measured.
@@ -100,7 +155,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long a supervising khaos has to take its lab down: two graces and a removal.
 const TAKE_DOWN: Duration = Duration::from_secs(20);
 
-/// A Flink that runs. Dropping it kills its processes and removes its folder.
+/// A Flink, a Kafka or both, running. Dropping it kills its processes and removes its folder.
 #[derive(Debug)]
 pub struct Lab {
     // Before the folder: fields are dropped in this order, and the processes write into the folder.
@@ -110,6 +165,7 @@ pub struct Lab {
     installed: Installed,
     ports: Ports,
     rest_url: String,
+    bootstrap: Option<String>,
     client: Client,
     starts: u32,
 }
@@ -140,15 +196,7 @@ impl Lab {
     /// Ends what an earlier khaos left in the same folder. When the start fails, the logs stay in the
     /// run folder; when the future is dropped, nothing does.
     pub async fn up(config: LabConfig, report: impl Fn(&str)) -> Result<Self, LabError> {
-        if !(1..=9).contains(&config.task_managers) {
-            return Err(LabError::TaskManagers { asked: config.task_managers });
-        }
-        if config.slots == 0 {
-            return Err(LabError::Slots);
-        }
-        if !(1_024..=65_454).contains(&config.port_base) {
-            return Err(LabError::PortBase { base: config.port_base });
-        }
+        config.refuse_impossible()?;
         let mut folder = RunFolder::take(&config.folder).await?;
         let left = end_leftovers(folder.path()).await?;
         if left > 0 {
@@ -159,12 +207,11 @@ impl Lab {
         config.roles().try_for_each(|role| refuse_taken(ports, role))?;
         let installed = tokio::select! {
             biased;
-            installed = install::install(config.version, &config.cache, &report) => installed?,
+            installed = install::install(&config, &report) => installed?,
             () = is_to_end(&folder) => return Err(LabError::TakenDown),
         };
         let mut lab = Self::configured(config, ports, folder, installed)?;
-        let (version, count) = (lab.config.version, lab.config.task_managers);
-        report(&format!("Starting Flink {version}: a JobManager, TaskManagers: {count}"));
+        report(&format!("Starting {}", lab.config.parts()));
         match lab.start().await {
             Ok(()) => Ok(lab),
             Err(LabError::TakenDown) => Err(LabError::TakenDown),
@@ -178,18 +225,38 @@ impl Lab {
         folder: RunFolder,
         installed: Installed,
     ) -> Result<Self, LabError> {
-        folder.write("conf/config.yaml", &config_yaml(folder.path(), &config))?;
+        if config.has_flink() {
+            folder.write("conf/config.yaml", &config_yaml(folder.path(), &config))?;
+        }
+        if let Some(kafka) = &config.kafka {
+            let text = broker::server_properties(folder.path(), ports, kafka);
+            folder.write(SERVER_PROPERTIES, &text)?;
+        }
+        let bootstrap = config.kafka.is_some().then(|| format!("127.0.0.1:{}", ports.broker()));
         folder.write("conf/log4j.properties", LOG4J)?;
         let rest_url = format!("http://127.0.0.1:{}", ports.rest());
         // No proxy, whatever the environment says: this is loopback.
         let client = Client::builder().no_proxy().timeout(Duration::from_mins(1)).build();
         let client = client.map_err(|source| LabError::Rest { url: rest_url.clone(), source })?;
         let processes = BTreeMap::new();
-        Ok(Self { processes, folder, config, installed, ports, rest_url, client, starts: 0 })
+        Ok(Self {
+            processes,
+            folder,
+            config,
+            installed,
+            ports,
+            rest_url,
+            bootstrap,
+            client,
+            starts: 0,
+        })
     }
 
     async fn start(&mut self) -> Result<(), LabError> {
         self.tell(false)?;
+        if self.config.kafka.is_some() {
+            self.format_storage().await?;
+        }
         for role in self.config.roles() {
             self.spawn(role)?;
         }
@@ -197,11 +264,35 @@ impl Lab {
         self.tell(true)
     }
 
+    /// By Kafka's own tool: a broker whose folder only looks like its work has none of the newer features.
+    async fn format_storage(&mut self) -> Result<(), LabError> {
+        let mut tool = process::format(&self.installed, &self.folder)?;
+        let deadline = Instant::now() + READY;
+        loop {
+            if self.folder.is_to_end() {
+                return Err(LabError::TakenDown);
+            }
+            let ended = tool.ended();
+            if ended.is_some_and(|status| status.success()) {
+                return Ok(());
+            }
+            let late = (Instant::now() >= deadline).then(|| "unfinished".to_owned());
+            if let Some(how) = ended.map(in_words).or(late) {
+                let (after, log) = (tool.started().elapsed(), tool.log_ends_with());
+                return Err(LabError::Died(Exited { role: Role::Broker, how, after, log }));
+            }
+            sleep_until(Instant::now() + process::POLL).await;
+        }
+    }
+
     fn tell(&self, ready: bool) -> Result<(), LabError> {
+        let has_flink = self.config.has_flink();
         self.folder.tell(&State {
-            flink: self.config.version.to_string(),
-            rest_url: self.rest_url.clone(),
+            flink: has_flink.then(|| self.config.version.to_string()),
+            rest_url: has_flink.then(|| self.rest_url.clone()),
             task_managers: self.config.task_managers,
+            kafka: self.config.kafka.is_some().then(|| KAFKA_VERSION.to_owned()),
+            bootstrap: self.bootstrap.clone(),
             supervisor: std::process::id(),
             ready,
         })
@@ -218,28 +309,43 @@ impl Lab {
     }
 
     /// Waits until REST answers and exactly those TaskManagers are registered that run, with all their
-    /// slots. At once where that is so; an error after 180 s, or when a process dies meanwhile.
+    /// slots, and until the broker, where it runs, serves clients. At once where that is so; an error after
+    /// 180 s, or when a process dies meanwhile.
     pub async fn ready(&mut self) -> Result<(), LabError> {
         let deadline = Instant::now() + READY;
         loop {
             self.refuse_ended()?;
-            let Err(missing) = self.is_ready().await else { return Ok(()) };
+            let Err((role, missing)) = self.is_ready().await else { return Ok(()) };
             if Instant::now() >= deadline {
-                let log = log_ends_with(&self.folder.log(&Role::JobManager.to_string()));
-                return Err(LabError::NotReady { waited_s: READY.as_secs(), missing, log });
+                let log = log_ends_with(&self.folder.log(&role.to_string()));
+                return Err(LabError::NotReady { waited_s: READY.as_secs(), missing, role, log });
             }
             sleep_until(Instant::now() + LOOK).await;
         }
     }
 
-    /// What is missing, in words.
-    async fn is_ready(&self) -> Result<(), String> {
+    /// What is missing, in words, and who knows more.
+    async fn is_ready(&self) -> Result<(), (Role, String)> {
+        if self.config.has_flink() {
+            self.flink_is_ready().await.map_err(|missing| (Role::JobManager, missing))?;
+        }
+        let (Some(kafka), Some(bootstrap)) = (&self.config.kafka, &self.bootstrap) else {
+            return Ok(());
+        };
+        if self.processes.contains_key(&Role::Broker) {
+            let served = broker::serves(bootstrap, kafka).await;
+            served.map_err(|missing| (Role::Broker, missing))?;
+        }
+        Ok(())
+    }
+
+    async fn flink_is_ready(&self) -> Result<(), String> {
         let url = format!("{}/overview", self.rest_url);
         let asked = self.client.get(&url).timeout(Duration::from_secs(5)).send().await;
         let answered = asked.and_then(reqwest::Response::error_for_status);
         let Ok(response) = answered else { return Err(format!("{url} does not answer")) };
         let overview: Value = response.json().await.map_err(|error| error.to_string())?;
-        let running = self.processes.keys().filter(|role| **role != Role::JobManager).count();
+        let running = self.processes.keys().filter(|role| role.is_taskmanager()).count();
         let registered = overview["taskmanagers"].as_u64();
         let slots = overview["slots-total"].as_u64();
         let expected = running as u64;
@@ -250,9 +356,20 @@ impl Lab {
         Err(format!("TaskManagers registered: {registered}, running: {expected}"))
     }
 
-    /// Where Flink's REST interface is.
+    /// Where Flink's REST interface is, in a lab with Flink.
     pub fn rest_url(&self) -> &str {
         &self.rest_url
+    }
+
+    /// Where Kafka's clients begin, `127.0.0.1:PORT`, in a lab with a broker.
+    pub fn bootstrap(&self) -> Option<&str> {
+        self.bootstrap.as_deref()
+    }
+
+    /// A program of Kafka's distribution by the name of its class, as its scripts start it, to be given
+    /// its arguments: `org.apache.kafka.tools.ProducerPerformance`, say. In a lab with a broker.
+    pub fn kafka_program(&self, class: &str) -> Option<Command> {
+        self.config.kafka.as_ref().map(|_| process::kafka_program(class, &self.installed))
     }
 
     /// The run folder, by its one absolute name.
@@ -267,6 +384,7 @@ impl Lab {
 
     /// Runs a job, which this lab may break.
     pub async fn submit(&self, job: &PacedJob) -> Result<LabTarget, LabError> {
+        self.config.refuse_without_flink()?;
         let path = &self.installed.job_jar;
         let jar = error::at(path, "--cache", std::fs::read(path))?;
         let id = submit::submit(&self.client, &self.rest_url, jar, job).await?;
@@ -290,6 +408,7 @@ impl Lab {
 
     /// Starts the JobManager, where it does not run. [`Lab::ready`] waits for it.
     pub fn start_jobmanager(&mut self) -> Result<(), LabError> {
+        self.config.refuse_without_flink()?;
         self.spawn(Role::JobManager)
     }
 
@@ -301,10 +420,24 @@ impl Lab {
     /// Starts TaskManager `n`, from 1, where it does not run, under a new name in Flink. [`Lab::ready`]
     /// waits for it, and for Flink to forget the one before.
     pub fn start_taskmanager(&mut self, n: u8) -> Result<(), LabError> {
+        self.config.refuse_without_flink()?;
         if !(1..=9).contains(&n) {
             return Err(LabError::TaskManagers { asked: n });
         }
         self.spawn(Role::TaskManager(n))
+    }
+
+    /// Kills the broker (SIGKILL), where it runs. What it has stays in the run folder.
+    pub fn kill_broker(&mut self) {
+        self.processes.remove(&Role::Broker);
+    }
+
+    /// Starts the broker, where it does not run, on what it had. [`Lab::ready`] waits for it.
+    pub fn start_broker(&mut self) -> Result<(), LabError> {
+        if self.config.kafka.is_none() {
+            return Err(LabError::Without { what: "Kafka", setting: "kafka" });
+        }
+        self.spawn(Role::Broker)
     }
 
     /// A process that ended by itself since this was asked last, if any.
@@ -353,7 +486,8 @@ impl Lab {
 
 fn refuse_taken(ports: Ports, role: Role) -> Result<(), LabError> {
     let loopback = ports.loopback(role).into_iter().map(|port| ("127.0.0.1", port));
-    loopback.chain([("0.0.0.0", ports.prometheus(role))]).try_for_each(|(host, port)| {
+    let everywhere = ports.everywhere(role).map(|port| ("0.0.0.0", port));
+    loopback.chain(everywhere).try_for_each(|(host, port)| {
         let free = TcpListener::bind((host, port)).map(drop);
         free.map_err(|_| LabError::PortTaken { port, base: ports.base })
     })
@@ -431,10 +565,14 @@ pub struct Status {
     pub folder: PathBuf,
     /// Its state.
     pub phase: Phase,
-    /// Its Flink's version, once it is known.
+    /// Its Flink's version, once it is known; none where it has no Flink.
     pub flink: Option<String>,
-    /// Where its REST interface is, once that is known.
+    /// Where Flink's REST interface is, once that is known.
     pub rest_url: Option<String>,
+    /// Its Kafka's version, once it is known; none where it has no Kafka.
+    pub kafka: Option<String>,
+    /// Where Kafka's clients begin, once that is known.
+    pub bootstrap: Option<String>,
     /// Pid of the khaos that supervises it, where one does.
     pub supervisor: Option<u32>,
     /// The processes it should have, and those it has.
@@ -459,11 +597,8 @@ pub fn status(folder: &Path) -> Result<Status, LabError> {
     let told = folder::told(&folder);
     let found = marks::find(&folder);
     let alive = |role| found.iter().find(|found| found.role == role).map(|found| found.pid);
-    let expected = told.iter().flat_map(|told| 1..=told.task_managers).map(Role::TaskManager);
+    let expected = told.iter().flat_map(|told| roles(told.task_managers, told.kafka.is_some()));
     let mut roles: Vec<Role> = expected.chain(found.iter().map(|found| found.role)).collect();
-    if told.is_some() {
-        roles.push(Role::JobManager);
-    }
     roles.sort_unstable();
     roles.dedup();
     let process = |role| {
@@ -480,8 +615,10 @@ pub fn status(folder: &Path) -> Result<Status, LabError> {
     Ok(Status {
         processes: roles.into_iter().map(process).collect(),
         supervisor: told.as_ref().filter(|_| supervised).map(|told| told.supervisor),
-        flink: told.as_ref().map(|told| told.flink.clone()),
-        rest_url: told.map(|told| told.rest_url),
+        flink: told.as_ref().and_then(|told| told.flink.clone()),
+        rest_url: told.as_ref().and_then(|told| told.rest_url.clone()),
+        kafka: told.as_ref().and_then(|told| told.kafka.clone()),
+        bootstrap: told.and_then(|told| told.bootstrap),
         folder,
         phase,
     })
@@ -508,6 +645,7 @@ mod tests {
         for config in [
             LabConfig { task_managers: 0, ..usual.clone() },
             LabConfig { task_managers: 10, ..usual.clone() },
+            LabConfig { task_managers: 10, kafka: Some(LabKafka::default()), ..usual.clone() },
             LabConfig { slots: 0, ..usual.clone() },
             LabConfig { port_base: 80, ..usual.clone() },
             LabConfig { port_base: 65_500, ..usual.clone() },

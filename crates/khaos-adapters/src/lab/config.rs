@@ -27,11 +27,26 @@ impl Ports {
                 let n = u16::from(n);
                 vec![self.base + 30 + n, self.base + 40 + n, self.metrics(role)]
             }
+            Role::Broker => vec![self.broker(), self.controller()],
         }
     }
 
     /// The one port on all interfaces: Flink's reporter cannot be bound to loopback.
-    pub(super) fn prometheus(self, role: Role) -> u16 {
+    pub(super) fn everywhere(self, role: Role) -> Option<u16> {
+        (role != Role::Broker).then(|| self.prometheus(role))
+    }
+
+    /// Where Kafka's clients connect.
+    pub(super) fn broker(self) -> u16 {
+        self.base + 25
+    }
+
+    /// Where the broker talks to its controller.
+    pub(super) fn controller(self) -> u16 {
+        self.base + 26
+    }
+
+    fn prometheus(self, role: Role) -> u16 {
         self.base + 50 + u16::from(role.number())
     }
 
@@ -47,7 +62,7 @@ impl Ports {
         self.base + 24
     }
 
-    /// What differs between the processes: their `-D` options.
+    /// What differs between Flink's processes: their `-D` options.
     pub(super) fn options(self, role: Role) -> Vec<(&'static str, u16)> {
         let mut options = vec![
             ("metrics.reporter.prom.port", self.prometheus(role)),
@@ -203,13 +218,10 @@ mod tests {
     #[test]
     fn no_two_processes_share_a_port() {
         let ports = Ports { base: 21_000 };
-        let roles = std::iter::once(Role::JobManager).chain((1..=9).map(Role::TaskManager));
+        let task_managers = (1..=9).map(Role::TaskManager);
+        let roles = [Role::JobManager, Role::Broker].into_iter().chain(task_managers);
         let mut all: Vec<u16> = roles
-            .flat_map(|role| {
-                let mut of_role = ports.loopback(role);
-                of_role.push(ports.prometheus(role));
-                of_role
-            })
+            .flat_map(|role| ports.loopback(role).into_iter().chain(ports.everywhere(role)))
             .collect();
         let count = all.len();
         all.sort_unstable();

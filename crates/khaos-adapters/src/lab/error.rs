@@ -51,10 +51,18 @@ pub enum LabError {
         base: u16,
     },
     /// No lab has this many.
-    #[error("{asked} TaskManagers are not possible: choose 1 to 9")]
+    #[error("{asked} TaskManagers are not possible: choose 1 to 9, or none beside a broker")]
     TaskManagers {
         /// How many were asked for.
         asked: u8,
+    },
+    /// This lab was made without it.
+    #[error("this lab has no {what}: choose one with {setting} when it is made")]
+    Without {
+        /// What it has not.
+        what: &'static str,
+        /// What of `LabConfig` gives it one.
+        setting: &'static str,
     },
     /// No TaskManager has none.
     #[error("TaskManagers without slots run nothing: choose 1 or more for each")]
@@ -135,14 +143,16 @@ pub enum LabError {
     },
     /// The lab was not ready in time.
     #[error(
-        "after {waited_s} s the lab is not ready: {missing}; the JobManager's log ends with: {log}"
+        "after {waited_s} s the lab is not ready: {missing}; the {role}'s log ends with: {log}"
     )]
     NotReady {
         /// How long it had, s.
         waited_s: u64,
         /// What is missing.
         missing: String,
-        /// The last lines of the JobManager's log that matter.
+        /// Where it is missing.
+        role: Role,
+        /// The last lines of its log that matter.
         log: String,
     },
     /// The lab failed, and its logs are kept.

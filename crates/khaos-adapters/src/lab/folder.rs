@@ -23,9 +23,13 @@ const FLAG: &str = "--dir";
 /// What `lab status` tells about a lab besides its processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
-    pub(super) flink: String,
-    pub(super) rest_url: String,
+    /// None of a lab without Flink; the next two belong to it.
+    pub(super) flink: Option<String>,
+    pub(super) rest_url: Option<String>,
     pub(super) task_managers: u8,
+    /// None of a lab without Kafka; the next one belongs to it.
+    pub(super) kafka: Option<String>,
+    pub(super) bootstrap: Option<String>,
     pub(super) supervisor: u32,
     pub(super) ready: bool,
 }
@@ -102,7 +106,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// Removes what an earlier lab left, and makes the folders that Flink wants to find.
+    /// Removes what an earlier lab left, and makes the folders that Flink and Kafka want to find.
     pub(super) fn prepare(&mut self) -> Result<(), LabError> {
         self.keep_logs = false;
         self.clear(&[LOCK])?;

@@ -1,4 +1,4 @@
-//! Install: Flink's jars and the lab's job, fetched and built once by Maven and kept in a cache.
+//! Install: the jars of Flink and Kafka and the lab's job, fetched and built once by Maven and kept in a cache.
 //!
 //! Whatever is in the cache under its own name is complete: Maven works in a folder beside it, which is
 //! renamed when it is done. A name contains the hash of what it was made from.
@@ -12,16 +12,18 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest, Sha256};
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::LabConfig;
 use super::error::{LabError, at};
-use super::version::FlinkVersion;
+use super::version::{FlinkVersion, KAFKA_LOG4J, KAFKA_VERSION};
 
-/// The oldest Java that both Flinks and the lab's job run on.
+/// The oldest Java that both Flinks, Kafka and the lab's job run on.
 pub(super) const OLDEST_JAVA: u32 = 17;
-/// What a Flink, its job and a lab's run need, MB.
-const NEEDED_MB: u64 = 300;
+/// What a Flink, a Kafka, a job and a lab's run need, MB.
+const NEEDED_MB: u64 = 400;
 
-/// The list of Flink's jars, and the lab's job: in the binary, so that it works without its sources.
+/// The lists of jars, and the lab's job: in the binary, so that it works without its sources.
 const FLINK_POM: &str = include_str!("../../../../lab/flink/pom.xml");
+const KAFKA_POM: &str = include_str!("../../../../lab/kafka/pom.xml");
 macro_rules! job_files {
     ($($path:literal),* $(,)?) => {
         [$(($path, include_str!(concat!("../../../../lab/jobs/", $path)))),*]
@@ -46,40 +48,102 @@ const JOB: &[(&str, &str)] = &job_files![
     "src/main/java/khaos/lab/Start.java",
 ];
 
-/// What a lab is started from.
+/// What a lab is started from. What it does not have need not be there.
 #[derive(Debug)]
 pub(super) struct Installed {
     pub(super) java: PathBuf,
     /// The folder of Flink's jars.
     pub(super) flink: PathBuf,
+    /// The folder of Kafka's.
+    pub(super) kafka: PathBuf,
     pub(super) job_jar: PathBuf,
 }
 
-/// Finds Java, and whatever is not yet in `cache`, gets it.
+/// Finds Java, and whatever the lab needs and is not yet in its cache, gets it.
 pub(super) async fn install(
-    version: FlinkVersion,
-    cache: &Path,
+    config: &LabConfig,
     report: &impl Fn(&str),
 ) -> Result<Installed, LabError> {
     let java = java()?;
+    let cache = &config.cache;
     at(cache, "--cache", std::fs::create_dir_all(cache))?;
     let cache = at(cache, "--cache", cache.canonicalize())?;
     readable_by_java(&cache, "--cache")?;
-    let versions = [version.flink, version.reporter, version.log4j].join(" ");
-    let flink_key = key([("versions", versions.as_str()), ("pom.xml", FLINK_POM)]);
-    let flink = cache.join(format!("flink-{version}-{flink_key}"));
-    let job_jar = cache.join(format!("paced-job-{}.jar", key(JOB.iter().copied())));
-    if !flink.exists() || !job_jar.exists() {
+    let (flink, kafka) = (Jars::of_flink(config.version), Jars::of_kafka());
+    let installed = Installed {
+        java,
+        flink: flink.folder(&cache),
+        kafka: kafka.folder(&cache),
+        job_jar: cache.join(format!("paced-job-{}.jar", key(JOB.iter().copied()))),
+    };
+    let no_flink = config.has_flink() && !installed.flink.exists();
+    let no_kafka = config.kafka.is_some() && !installed.kafka.exists();
+    let no_job = config.has_flink() && !installed.job_jar.exists();
+    if no_flink || no_kafka || no_job {
         enough_space(&cache, "--cache")?;
         let _alone = alone(&cache, report).await?;
-        if !flink.exists() {
-            get_flink(version, &cache, &flink, report).await?;
+        // Another khaos may have got them meanwhile.
+        if no_flink && !installed.flink.exists() {
+            flink.get(&cache, report).await?;
         }
-        if !job_jar.exists() {
-            build_job(&cache, &job_jar, report).await?;
+        if no_kafka && !installed.kafka.exists() {
+            kafka.get(&cache, report).await?;
+        }
+        if no_job && !installed.job_jar.exists() {
+            build_job(&cache, &installed.job_jar, report).await?;
         }
     }
-    Ok(Installed { java, flink, job_jar })
+    Ok(installed)
+}
+
+/// The jars of a program, as a list for Maven.
+struct Jars {
+    /// Name and version, as in `Flink 2.3.0`.
+    what: String,
+    about_mb: u32,
+    pom: &'static str,
+    /// Properties of the list.
+    versions: Vec<(&'static str, &'static str)>,
+}
+
+impl Jars {
+    fn of_flink(version: FlinkVersion) -> Self {
+        let versions = vec![
+            ("flink.version", version.flink),
+            ("reporter.version", version.reporter),
+            ("log4j.version", version.log4j),
+        ];
+        Self { what: format!("Flink {version}"), about_mb: 85, pom: FLINK_POM, versions }
+    }
+
+    fn of_kafka() -> Self {
+        let versions = vec![("kafka.version", KAFKA_VERSION), ("log4j.version", KAFKA_LOG4J)];
+        Self { what: format!("Kafka {KAFKA_VERSION}"), about_mb: 120, pom: KAFKA_POM, versions }
+    }
+
+    /// Where they are in the cache, complete as soon as it is there.
+    fn folder(&self, cache: &Path) -> PathBuf {
+        let versions: Vec<&str> = self.versions.iter().map(|(_, version)| *version).collect();
+        let key = key([("versions", versions.join(" ").as_str()), ("pom.xml", self.pom)]);
+        cache.join(format!("{}-{key}", self.what.to_lowercase().replace(' ', "-")))
+    }
+
+    async fn get(&self, cache: &Path, report: &impl Fn(&str)) -> Result<(), LabError> {
+        let Self { what, about_mb, .. } = self;
+        let maven = maven(what)?;
+        report(&format!("Getting {what} with Maven, about {about_mb} MB, once"));
+        let folder = unfinished(cache)?;
+        let (pom, jars) = (folder.path().join("pom.xml"), folder.path().join("jars"));
+        at(&pom, "--cache", std::fs::write(&pom, self.pom))?;
+        let mut command = Command::new(maven);
+        command
+            .arg("dependency:copy-dependencies")
+            .arg(format!("-DoutputDirectory={}", jars.display()))
+            .args(self.versions.iter().map(|(name, version)| format!("-D{name}={version}")));
+        run(command, folder.path(), what).await?;
+        let target = self.folder(cache);
+        at(&target, "--cache", std::fs::rename(&jars, &target))
+    }
 }
 
 /// Refuses a path that Java's class path, Flink's lists of folders or a URI would take apart.
@@ -177,29 +241,6 @@ async fn alone(cache: &Path, report: &impl Fn(&str)) -> Result<File, LabError> {
         }
     }
     Ok(lock)
-}
-
-async fn get_flink(
-    version: FlinkVersion,
-    cache: &Path,
-    target: &Path,
-    report: &impl Fn(&str),
-) -> Result<(), LabError> {
-    let what = format!("Flink {version}");
-    let maven = maven(&what)?;
-    report(&format!("Getting {what} with Maven, about 85 MB, once"));
-    let folder = unfinished(cache)?;
-    let (pom, jars) = (folder.path().join("pom.xml"), folder.path().join("jars"));
-    at(&pom, "--cache", std::fs::write(&pom, FLINK_POM))?;
-    let mut command = Command::new(maven);
-    command
-        .arg("dependency:copy-dependencies")
-        .arg(format!("-DoutputDirectory={}", jars.display()))
-        .arg(format!("-Dflink.version={}", version.flink))
-        .arg(format!("-Dreporter.version={}", version.reporter))
-        .arg(format!("-Dlog4j.version={}", version.log4j));
-    run(command, folder.path(), &what).await?;
-    at(target, "--cache", std::fs::rename(&jars, target))
 }
 
 async fn build_job(cache: &Path, target: &Path, report: &impl Fn(&str)) -> Result<(), LabError> {

@@ -25,15 +25,21 @@ pub enum Role {
     JobManager,
     /// A TaskManager, from 1.
     TaskManager(u8),
+    /// Kafka's one broker, which is its own controller.
+    Broker,
 }
 
 impl Role {
-    /// 0 for the JobManager.
+    /// Among Flink's processes: 0 for the JobManager.
     pub(super) fn number(self) -> u8 {
         match self {
-            Role::JobManager => 0,
             Role::TaskManager(n) => n,
+            Role::JobManager | Role::Broker => 0,
         }
+    }
+
+    pub(super) fn is_taskmanager(self) -> bool {
+        matches!(self, Role::TaskManager(_))
     }
 }
 
@@ -42,6 +48,7 @@ impl fmt::Display for Role {
         match self {
             Role::JobManager => f.write_str("jobmanager"),
             Role::TaskManager(n) => write!(f, "taskmanager-{n}"),
+            Role::Broker => f.write_str("broker"),
         }
     }
 }
@@ -50,10 +57,11 @@ impl FromStr for Role {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        match text.strip_prefix("taskmanager-") {
-            Some(n) => n.parse().map(Role::TaskManager).map_err(drop),
-            None if text == "jobmanager" => Ok(Role::JobManager),
-            None => Err(()),
+        match (text.strip_prefix("taskmanager-"), text) {
+            (Some(n), _) => n.parse().map(Role::TaskManager).map_err(drop),
+            (None, "jobmanager") => Ok(Role::JobManager),
+            (None, "broker") => Ok(Role::Broker),
+            (None, _) => Err(()),
         }
     }
 }
@@ -77,26 +85,25 @@ pub(super) fn spawn(
     folder: &RunFolder,
     ports: Ports,
 ) -> Result<Process, LabError> {
-    let log = folder.log(&role.to_string());
-    let failed = |source| LabError::Spawn { program: installed.java.clone(), source };
-    let out = OpenOptions::new().create(true).append(true).open(&log).map_err(failed)?;
-    let err = out.try_clone().map_err(failed)?;
-    let logging = folder.path().join("conf/log4j.properties");
-    let tmp = folder.path().join("tmp");
-    let mut command = Command::new(&installed.java);
-    command.arg(folder_mark(folder.path())).arg(format!("{MARK_ROLE}{role}")).args(JVM);
-    // Framework off-heap and network memory of `config.rs`; the heap in `JVM` is framework and task.
-    if let Role::TaskManager(_) = role {
-        command.arg("-XX:MaxDirectMemorySize=80m");
-    }
-    command.arg(format!("-Dlog4j.configurationFile={}", logging.display()));
-    command.arg(format!("-Djava.io.tmpdir={}", tmp.display()));
-    command.arg("-cp").arg(installed.flink.join("*")).arg(match role {
+    let mut command = java(role, installed, folder);
+    match role {
         Role::JobManager => {
-            "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
+            let main = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint";
+            command.args(FLINK_JVM).arg("-cp").arg(installed.flink.join("*")).arg(main);
         }
-        Role::TaskManager(_) => "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
-    });
+        Role::TaskManager(_) => {
+            // Framework off-heap and network memory of `config.rs`; the heap is framework and task.
+            command.args(FLINK_JVM).arg("-XX:MaxDirectMemorySize=80m");
+            let main = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner";
+            command.arg("-cp").arg(installed.flink.join("*")).arg(main);
+        }
+        Role::Broker => {
+            command.arg(BROKER_HEAP).args(KAFKA_JVM);
+            command.arg("-cp").arg(installed.kafka.join("*")).arg("kafka.Kafka");
+            command.arg(folder.path().join(SERVER_PROPERTIES));
+            return run(command, role, folder);
+        }
+    }
     command.arg("--configDir").arg(folder.path().join("conf"));
     for (key, value) in ports.options(role) {
         command.arg("-D").arg(format!("{key}={value}"));
@@ -106,6 +113,46 @@ pub(super) fn spawn(
         let us = std::process::id();
         command.arg("-D").arg(resource_mark(&format!("tm{n}-{us}-{start}")));
     }
+    run(command, role, folder)
+}
+
+/// Starts what makes the broker's data folder, once for all of its starts.
+pub(super) fn format(installed: &Installed, folder: &RunFolder) -> Result<Process, LabError> {
+    let role = Role::Broker;
+    let mut command = java(role, installed, folder);
+    command.args(FORMAT_JVM).arg("-cp").arg(installed.kafka.join("*"));
+    command.args(["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config"]);
+    command.arg(folder.path().join(SERVER_PROPERTIES));
+    run(command, role, folder)
+}
+
+/// A program of Kafka's distribution, by its class, as its scripts start it: no process of the lab.
+pub(super) fn kafka_program(class: &str, installed: &Installed) -> Command {
+    let mut command = Command::new(&installed.java);
+    command.arg(KAFKA_PROGRAM_HEAP).args(KAFKA_JVM).arg("-XX:-UsePerfData");
+    command.arg("-cp").arg(installed.kafka.join("*")).arg(class);
+    command
+}
+
+/// A Java that carries the lab's marks, logs where the lab's logs are and leaves nothing elsewhere.
+fn java(role: Role, installed: &Installed, folder: &RunFolder) -> Command {
+    let logging = folder.path().join("conf/log4j.properties");
+    let tmp = folder.path().join("tmp");
+    let mut command = Command::new(&installed.java);
+    command.arg(folder_mark(folder.path())).arg(format!("{MARK_ROLE}{role}"));
+    command.arg(format!("-Dlog4j.configurationFile={}", logging.display()));
+    command.arg(format!("-Djava.io.tmpdir={}", tmp.display()));
+    // Otherwise a killed Java leaves its counters in the system's folder for temporary files.
+    command.arg("-XX:-UsePerfData");
+    command
+}
+
+fn run(mut command: Command, role: Role, folder: &RunFolder) -> Result<Process, LabError> {
+    let log = folder.log(&role.to_string());
+    let program = PathBuf::from(command.get_program());
+    let failed = |source| LabError::Spawn { program: program.clone(), source };
+    let out = OpenOptions::new().create(true).append(true).open(&log).map_err(failed)?;
+    let err = out.try_clone().map_err(failed)?;
     // Its own group: a Ctrl-C in the terminal is for khaos, which ends the lab in order.
     command.current_dir(folder.path()).process_group(0);
     command.stdin(Stdio::null()).stdout(out).stderr(err);
@@ -113,15 +160,33 @@ pub(super) fn spawn(
     Ok(Process { child, log, started: Instant::now() })
 }
 
+/// Where the broker's configuration is, in the run folder.
+pub(super) const SERVER_PROPERTIES: &str = "conf/server.properties";
+/// Kafka wants sixteen bytes in this form; every lab is a cluster of its own, whatever it is called.
+const CLUSTER_ID: &str = "a2hhb3MtbGFiLWthZmthMQ";
+
+/// The heap of the broker: what it serves is in the kernel's page cache, and several labs are to fit.
+const BROKER_HEAP: &str = "-Xmx256m";
+/// The heap of the programs beside it, as Kafka's scripts have it.
+const KAFKA_PROGRAM_HEAP: &str = "-Xmx512m";
+/// What Kafka's scripts tell every Java.
+const KAFKA_JVM: [&str; 5] = [
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-Djava.awt.headless=true",
+];
+/// A tool that runs for a second.
+const FORMAT_JVM: [&str; 3] = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
 /// What Flink needs of its Java, and what keeps three of them small.
-const JVM: [&str; 19] = [
+const FLINK_JVM: [&str; 18] = [
     "-Xms256m",
     "-Xmx256m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-XX:MaxMetaspaceSize=128m",
-    // Otherwise a killed Java leaves its counters in the system's folder for temporary files.
-    "-XX:-UsePerfData",
     "--add-exports=java.base/sun.net.util=ALL-UNNAMED",
     "--add-opens=java.base/java.lang=ALL-UNNAMED",
     "--add-opens=java.base/java.net=ALL-UNNAMED",
@@ -335,7 +400,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_role_is_read_as_it_is_written() {
-        for role in [Role::JobManager, Role::TaskManager(9)] {
+        for role in [Role::JobManager, Role::TaskManager(9), Role::Broker] {
             assert_eq!(role.to_string().parse(), Ok(role));
         }
         assert_eq!("taskmanager-x".parse::<Role>(), Err(()));

@@ -21,7 +21,7 @@ impl Lab {
     ///
     /// One that died is started again at once, under a new name in Flink; one that has been stopped for
     /// 2 s longer than the lab's `heartbeat.timeout` is killed first. What ends it is the JobManager's
-    /// death, or a TaskManager whose starts ended within seconds five times in a row.
+    /// death, the broker's, or a TaskManager whose starts ended within seconds five times in a row.
     pub async fn supervise(&mut self) -> LabError {
         let patience = match heartbeat_timeout(&self.config) {
             Ok(timeout) => timeout + AFTER_HEARTBEATS,
@@ -37,7 +37,7 @@ impl Lab {
         patience: Duration,
     ) -> Result<(), LabError> {
         match self.refuse_ended() {
-            Err(LabError::Died(last)) if last.role != Role::JobManager => {
+            Err(LabError::Died(last)) if last.role.is_taskmanager() => {
                 if !seen.entry(last.role).or_default().may_start_again(last.after) {
                     let within_s = HARDLY_STARTED.as_secs();
                     return Err(LabError::KeepsDying { starts: STARTS, within_s, last });
@@ -49,7 +49,7 @@ impl Lab {
         }
         let now = Instant::now();
         for (role, process) in &mut self.processes {
-            let stopped = *role != Role::JobManager && process.is_stopped();
+            let stopped = role.is_taskmanager() && process.is_stopped();
             if seen.entry(*role).or_default().hangs(stopped, now, patience) {
                 process.kill();
             }

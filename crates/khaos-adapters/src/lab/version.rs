@@ -1,7 +1,12 @@
-//! Which Flinks the lab can start.
+//! Which Flinks the lab can start, and which Kafka.
 
 use std::fmt;
 use std::str::FromStr;
+
+/// The Kafka that the lab starts: the newest that resolved when `lab/README.md` was measured.
+pub const KAFKA_VERSION: &str = "4.3.0";
+/// The log4j that this Kafka was released with.
+pub(super) const KAFKA_LOG4J: &str = "2.25.3";
 
 /// A Flink that the lab can start, with what belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
