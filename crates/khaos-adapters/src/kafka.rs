@@ -4,6 +4,7 @@
 
 pub mod error;
 mod hearing;
+pub mod record;
 pub mod settings;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ use crate::forecast::ForecastArgs;
 use crate::input::BadInput;
 use crate::lab::LabCommand;
 use crate::output::say;
+use crate::record::RecordArgs;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
 use crate::{demo, input, run, table};
 
@@ -46,6 +47,8 @@ enum Command {
     /// A real Flink on this machine, to try things on: needs Java 17 and, once, Maven.
     #[command(subcommand)]
     Lab(LabCommand),
+    /// A live Kafka topic to disk: keys, values, headers, timestamps and partitions, to be replayed.
+    Record(RecordArgs),
     /// Follow a job for as long as it lives: observe, recommend, or keep it in its objectives.
     ///
     /// Every decision that says something new is one line on standard output, logs go to standard
@@ -130,6 +133,7 @@ impl Cli {
             Command::Doctor(args) => return args.run(),
             Command::Drive(args) => args.run()?,
             Command::Lab(command) => command.run()?,
+            Command::Record(args) => args.run()?,
             Command::Run(args) => run::run(&args.config, args.json)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -20,6 +20,7 @@ pub mod kafka;
 pub mod lab;
 pub mod output;
 pub mod progress;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod score;

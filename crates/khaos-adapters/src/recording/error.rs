@@ -34,7 +34,9 @@ pub enum RecordingError {
         dir: PathBuf,
     },
     /// A recording needs a folder of its own.
-    #[error("{dir} is not empty: record into another folder, or resume the recording that is in it")]
+    #[error(
+        "{dir} is not empty: record into another folder, or resume the recording that is in it"
+    )]
     NotEmpty {
         /// The folder.
         dir: PathBuf,
@@ -87,7 +89,9 @@ pub enum RecordingError {
         file: PathBuf,
     },
     /// Offsets of a partition only grow.
-    #[error("offset {offset} of partition {partition} is not behind what is recorded: {next} or more is next")]
+    #[error(
+        "offset {offset} of partition {partition} is not behind what is recorded: {next} or more is next"
+    )]
     Backwards {
         /// The partition.
         partition: i32,

@@ -116,8 +116,9 @@ impl Events {
                 cursor.frame = Some(frame);
                 continue;
             };
-            let broken =
-                |header: &frame::FrameHeader| frame::broken(&self.files.path(header.segment), header.position);
+            let broken = |header: &frame::FrameHeader| {
+                frame::broken(&self.files.path(header.segment), header.position)
+            };
             match frame.advance() {
                 Some(Some(timestamp_ms)) => {
                     cursor.latest_ms = cursor.latest_ms.max(timestamp_ms);
@@ -129,7 +130,9 @@ impl Events {
                         return Err(broken(&frame.header));
                     }
                 }
-                Some(None) => cursor.raw = cursor.frame.take().map_or_else(Vec::new, Frame::into_raw),
+                Some(None) => {
+                    cursor.raw = cursor.frame.take().map_or_else(Vec::new, Frame::into_raw)
+                }
                 None => return Err(broken(&frame.header)),
             }
         }

@@ -89,7 +89,9 @@ impl FrameHeader {
         put(&self.synced.to_le_bytes());
         put(&self.partition.to_le_bytes());
         put(&self.events.to_le_bytes());
-        for number in [self.first_offset, self.last_offset, self.min_ms, self.max_ms, self.before_ms] {
+        for number in
+            [self.first_offset, self.last_offset, self.min_ms, self.max_ms, self.before_ms]
+        {
             put(&number.to_le_bytes());
         }
         for number in [self.raw_len, self.body_len, self.body_crc, seconds as u32] {
@@ -132,7 +134,8 @@ impl FrameHeader {
         if (header.segment, header.position) != (segment, position) {
             return Err("a frame of another place is here");
         }
-        header.seconds = seconds_of(&head[FIXED..]).ok_or("the seconds of a frame make no sense")?;
+        header.seconds =
+            seconds_of(&head[FIXED..]).ok_or("the seconds of a frame make no sense")?;
         Ok(header)
     }
 
@@ -262,7 +265,8 @@ impl Filling {
 
     /// Takes `event` in, whose offset is behind the last one.
     pub(super) fn add(&mut self, event: &Event<'_>) {
-        let expected = if self.is_empty() { event.offset } else { self.last_offset.wrapping_add(1) };
+        let expected =
+            if self.is_empty() { event.offset } else { self.last_offset.wrapping_add(1) };
         if self.is_empty() {
             self.first_offset = event.offset;
         }
@@ -448,7 +452,11 @@ impl Frame {
         raw.reserve(header.raw_len as usize);
         let unpacked = decompressor.decompress_to_buffer(body, &mut raw);
         if unpacked.ok() != Some(header.raw_len as usize) {
-            return Err(damaged(path, position + body_at, "the events of a frame cannot be unpacked"));
+            return Err(damaged(
+                path,
+                position + body_at,
+                "the events of a frame cannot be unpacked",
+            ));
         }
         let (left, first_offset) = (header.events, header.first_offset);
         Ok(Self {

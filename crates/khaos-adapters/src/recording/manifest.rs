@@ -84,7 +84,8 @@ impl Manifest {
             read => at(&path, read)?,
         };
         let wrong = |why: String| RecordingError::Manifest { path: path.clone(), why };
-        let value: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let value: Value =
+            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         match value["version"].as_u64() {
             Some(VERSION) => {}
             Some(found) if found > VERSION => return Err(RecordingError::Newer { path, found }),

@@ -202,7 +202,10 @@ pub(super) struct OffsetsLog {
 
 impl OffsetsLog {
     /// Opens the log, and begins it where there is none. A torn tail is cut.
-    pub(super) fn open(dir: &Path, manifest_crc: u32) -> Result<(Self, Option<Cut>), RecordingError> {
+    pub(super) fn open(
+        dir: &Path,
+        manifest_crc: u32,
+    ) -> Result<(Self, Option<Cut>), RecordingError> {
         let mut found = load(dir, manifest_crc)?;
         let cut = found.summary.torn.take();
         let path = dir.join(NAME);
@@ -225,7 +228,11 @@ impl OffsetsLog {
         self.found.next_offsets()
     }
 
-    pub(super) fn add(&mut self, at_ms: i64, ends: &BTreeMap<i32, i64>) -> Result<(), RecordingError> {
+    pub(super) fn add(
+        &mut self,
+        at_ms: i64,
+        ends: &BTreeMap<i32, i64>,
+    ) -> Result<(), RecordingError> {
         for (partition, end) in ends {
             let next = self.found.summary.partitions.get(partition).map_or(0, |of| of.next_offset);
             if *end < next {

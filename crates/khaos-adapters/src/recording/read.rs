@@ -188,8 +188,7 @@ impl Recording {
             Held::Offsets(opened) => {
                 let found = offsets::load(&self.dir, self.manifest.crc())?;
                 progress(found.summary.bytes);
-                let (events, bytes, torn) =
-                    (found.looks, found.summary.bytes, opened.torn.clone());
+                let (events, bytes, torn) = (found.looks, found.summary.bytes, opened.torn.clone());
                 return Ok(Verified { events, bytes, torn });
             }
         };
@@ -201,8 +200,9 @@ impl Recording {
             let file = at(&path, File::open(&path))?;
             let mut position = HEADER;
             while position < *end {
-                let header = at(&path, FrameHeader::read(&file, *end, number, position, &mut head))?
-                    .map_err(|what| damaged(&path, position, what))?;
+                let header =
+                    at(&path, FrameHeader::read(&file, *end, number, position, &mut head))?
+                        .map_err(|what| damaged(&path, position, what))?;
                 let place = (number, position, header.len());
                 let mut frame =
                     Frame::read((&path, &file), place, &mut decompressor, &mut stored, raw)?;

@@ -189,7 +189,11 @@ fn scan(
         }
     }
     if end < length && at(path, was_on_disk(file, length, number, end))? {
-        return Err(damaged(path, end, "no whole frame, although what is behind it was written later"));
+        return Err(damaged(
+            path,
+            end,
+            "no whole frame, although what is behind it was written later",
+        ));
     }
     let torn = (end < length).then(|| Cut { file: path.to_owned(), at: end, bytes: length - end });
     Ok(Segment { frames, end, sealed: false, bytes: end, torn })

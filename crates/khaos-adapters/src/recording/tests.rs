@@ -24,9 +24,10 @@ impl Owned {
     }
 
     fn of(event: &Event<'_>) -> Self {
-        let headers = event.headers.iter().map(|header| {
-            (header.name.to_owned(), header.value.map(<[u8]>::to_vec))
-        });
+        let headers = event
+            .headers
+            .iter()
+            .map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec)));
         Self {
             partition: event.partition,
             offset: event.offset,
@@ -111,7 +112,8 @@ struct Chance(u64);
 
 impl Chance {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
 }
@@ -159,7 +161,8 @@ fn odd_events_come_back_as_they_were() {
         ("ümläut".to_owned(), Some(vec![0, 255])),
     ];
     let plain = Owned::new(1, 0, 0, b"x");
-    let huge: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let huge: Vec<u8> =
+        (0..3_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let events = [
         Owned { value: None, ..plain.clone() },
         Owned { offset: 1, value: Some(Vec::new()), key: Some(Vec::new()), ..plain.clone() },
@@ -342,7 +345,11 @@ fn a_crash_at_any_byte_loses_nothing_that_was_synced_before() {
         writer.finish().unwrap();
         let read = read(&broken);
         for partition in 0..3 {
-            assert_eq!(of_partition(&read, partition), of_partition(&events, partition), "{length}");
+            assert_eq!(
+                of_partition(&read, partition),
+                of_partition(&events, partition),
+                "{length}"
+            );
         }
         assert_eq!(Recording::open(&broken).unwrap().verify(|_| {}).unwrap().torn, None);
     }
@@ -427,11 +434,11 @@ fn a_missing_segment_is_named() {
 fn segments_end_when_they_are_full() {
     let mut chance = Chance(3);
     let value: Vec<u8> = (0..1_000_000).map(|_| chance.below(256) as u8).collect();
-    let events: Vec<Owned> = (0..140).map(|i| Owned::new(i % 2, i64::from(i), i64::from(i), &value)).collect();
+    let events: Vec<Owned> =
+        (0..140).map(|i| Owned::new(i % 2, i64::from(i), i64::from(i), &value)).collect();
     let (_dir, path) = recorded(&events);
-    let lengths: Vec<u64> = (0..3)
-        .map(|i| fs::metadata(path.join(format!("{i:08}.segment"))).unwrap().len())
-        .collect();
+    let lengths: Vec<u64> =
+        (0..3).map(|i| fs::metadata(path.join(format!("{i:08}.segment"))).unwrap().len()).collect();
     assert!(lengths[..2].iter().all(|length| (64 << 20..66 << 20).contains(length)), "{lengths:?}");
     assert!(read(&path) == events);
 }
@@ -498,7 +505,8 @@ fn a_full_disk_is_one_error_and_what_was_synced_is_there() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}");
-    let synced: usize = said.split("synced ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let synced: usize =
+        said.split("synced ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(synced > 0, "{said}");
     let events = bulky();
     let (mut writer, _cut) = Writer::resume(&path).unwrap();
