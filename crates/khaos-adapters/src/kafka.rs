@@ -1,11 +1,17 @@
-//! Apache Kafka: what to tell a client ([`settings`]), and what a cluster says of its topics.
+//! Apache Kafka: what to tell a client ([`settings`]), what a cluster says of its topics, and a stretch of
+//! events once more ([`replay`]).
 //!
 //! Everything here waits for answers in the thread that asks; nothing is async.
 
+mod delivery;
 pub mod error;
 mod hearing;
+pub mod pace;
 pub mod record;
+pub mod replay;
 pub mod settings;
+pub mod shift;
+mod stretch;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -18,6 +18,7 @@ use crate::input::BadInput;
 use crate::lab::LabCommand;
 use crate::output::say;
 use crate::record::RecordArgs;
+use crate::replay::ReplayArgs;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
 use crate::{demo, input, run, table};
 
@@ -49,6 +50,9 @@ enum Command {
     Lab(LabCommand),
     /// A live Kafka topic to disk: keys, values, headers, timestamps and partitions, to be replayed.
     Record(RecordArgs),
+    /// A stretch of a recording, or of a topic, once more, into another topic: at its own pace, another one,
+    /// or as fast as Kafka takes it.
+    Replay(ReplayArgs),
     /// Follow a job for as long as it lives: observe, recommend, or keep it in its objectives.
     ///
     /// Every decision that says something new is one line on standard output, logs go to standard
@@ -134,6 +138,7 @@ impl Cli {
             Command::Drive(args) => args.run()?,
             Command::Lab(command) => command.run()?,
             Command::Record(args) => args.run()?,
+            Command::Replay(args) => return args.run(),
             Command::Run(args) => run::run(&args.config, args.json)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -50,6 +50,12 @@ pub fn workload(path: &Path) -> Result<Workload, BadInput> {
         .or_else(|error| bad(path, error))
 }
 
+/// Reads rates that hold from row to row: columns `second,events_per_second`, as far apart as one likes.
+pub fn steps(path: &Path) -> Result<Vec<(f64, f64)>, BadInput> {
+    let rows: Vec<WorkloadRow> = rows(path, "second,events_per_second")?;
+    Ok(rows.iter().map(|row| (row.second, row.events_per_second)).collect())
+}
+
 #[derive(Deserialize)]
 struct ProfileRow {
     checkpoint_interval_s: u32,

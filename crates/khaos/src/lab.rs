@@ -250,7 +250,7 @@ fn announce(
 
 /// Becomes ready when somebody wants this process to end. Listens from the call on, not from the first
 /// poll, so that no signal is too early.
-fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+pub(crate) fn asked_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("signals cannot be listened to");
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;

@@ -21,6 +21,7 @@ pub mod lab;
 pub mod output;
 pub mod progress;
 pub mod record;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod score;

@@ -1,0 +1,341 @@
+//! What recording and replaying costs, on a real Kafka of the lab, beside the tools of its distribution.
+//!
+//! `kafka_bench pace|throughput|large [--events N] [--port-base P] [--cache DIR]`, built with --release, on
+//! a machine that does nothing else. Prints one JSON document.
+//! - `pace`: a schedule with steps around 20,000 events/s, by the broker's timestamps.
+//! - `throughput`: a replay at full speed beside ProducerPerformance, in turn.
+//! - `large`: a recording of many small events, written, opened, sought by time and replayed, with the
+//!   memory that each took.
+#![allow(clippy::unwrap_used, reason = "whoever measures wants to see what broke")]
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use khaos_adapters::kafka::KafkaSettings;
+use khaos_adapters::kafka::pace::{Pace, Schedule};
+use khaos_adapters::kafka::replay::{Moment, Replay, ReplayConfig, Replayed, Source};
+use khaos_adapters::lab::{Lab, LabConfig};
+use khaos_adapters::recording::{Event, Manifest, Recording, Stores, TimestampKind, Writer};
+use khaos_control::clock::Clock;
+use khaos_control::core::units::Timestamp;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+const PARTITIONS: i32 = 4;
+/// Epoch ms of the first event of every recording here.
+const BEGUN_MS: i64 = 1_700_000_000_000;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let what = arguments.next().unwrap_or_default();
+    let options: Vec<String> = arguments.collect();
+    let option = |name: &str| {
+        let at = options.iter().position(|option| option == name)?;
+        options.get(at + 1).cloned()
+    };
+    let events = |usual| option("--events").map_or(usual, |events| events.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = LabConfig::only_kafka(
+        folder.path().join("lab"),
+        option("--cache").map_or_else(|| PathBuf::from("target/lab-cache"), PathBuf::from),
+    );
+    if let Some(base) = option("--port-base") {
+        config.port_base = base.parse().unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let measured = runtime.block_on(async {
+        let lab = Lab::up(config, |step| eprint_line(step)).await.unwrap();
+        let bench = Bench { lab, folder: folder.path().to_owned() };
+        let measured = match what.as_str() {
+            "pace" => bench.pace().await,
+            "throughput" => bench.throughput(events(3_000_000)).await,
+            "large" => bench.large(events(50_000_000)).await,
+            _ => panic!(
+                "kafka_bench pace|throughput|large [--events N] [--port-base P] [--cache DIR]"
+            ),
+        };
+        bench.lab.down().await.unwrap();
+        measured
+    });
+    println!("{measured:#}");
+}
+
+#[allow(clippy::print_stderr, reason = "progress is for people")]
+fn eprint_line(line: &str) {
+    eprintln!("{line}");
+}
+
+struct Bench {
+    lab: Lab,
+    folder: PathBuf,
+}
+
+impl Bench {
+    /// Steps around 20,000 events/s: how many events the broker stamped in each second of the schedule.
+    async fn pace(&self) -> Value {
+        let rates = [
+            20_000, 20_000, 25_000, 15_000, 20_000, 5_000, 40_000, 20_000, 18_000, 22_000, 20_000,
+            20_000,
+        ];
+        let step_s = 5_u32;
+        let rows: Vec<(f64, f64)> =
+            (0..).zip(rates).map(|(i, rate)| (f64::from(i * step_s), f64::from(rate))).collect();
+        let schedule = Schedule::new(&rows).unwrap();
+        let pace = Pace::Scheduled(schedule);
+        let all = pace.events().unwrap();
+        let recording = self.record("pace", all, 100, 100_000);
+        self.create("paced", &[("message.timestamp.type", "LogAppendTime")]).await;
+        let replayed = self.replay(config(&recording, "paced", pace.clone())).await;
+        assert_eq!(replayed.spoilt, None);
+
+        let length_s = rates.len() * step_s as usize;
+        let mut counts = vec![0_u64; length_s + 1];
+        let mut stamps: Vec<i64> = Vec::with_capacity(all as usize);
+        self.read("paced", |stamp_ms| {
+            let at_ms = stamp_ms - replayed.started_ms;
+            stamps.push(at_ms);
+            counts[((at_ms.max(0) / 1_000) as usize).min(length_s)] += 1;
+        });
+        stamps.sort_unstable();
+        let early =
+            (0..all).filter(|n| (stamps[*n as usize] + 1) as f64 <= due_ms(&pace, *n)).count();
+        let expected = |second: usize| f64::from(rates[second / step_s as usize]);
+        let mut errors: Vec<f64> = (0..length_s)
+            .map(|second| (counts[second] as f64 / expected(second) - 1.0).abs())
+            .collect();
+        errors.sort_by(f64::total_cmp);
+        // How much later than due the events were stamped, on average, by twelfths of the schedule.
+        let behind_ms: Vec<f64> = stamps
+            .chunks(stamps.len().div_ceil(rates.len()))
+            .scan(0_u64, |n, chunk| {
+                let first = *n;
+                *n += chunk.len() as u64;
+                let sum: f64 =
+                    (first..).zip(chunk).map(|(n, at)| *at as f64 - due_ms(&pace, n)).sum();
+                Some(sum / chunk.len() as f64)
+            })
+            .collect();
+        json!({
+            "events": all,
+            "stamped": stamps.len(),
+            "seconds": length_s,
+            "beyond_the_end": counts[length_s],
+            "stamped_before_due": early,
+            "error_median": errors[length_s / 2],
+            "error_p99": errors[(length_s * 99).div_ceil(100) - 1],
+            "error_max": errors[length_s - 1],
+            "behind_ms": behind_ms,
+            "drift_ms": behind_ms[behind_ms.len() - 1] - behind_ms[0],
+            "late_max_s": replayed.late_max_s,
+        })
+    }
+
+    /// In turn: a replay at full speed, and the distribution's own tool.
+    async fn throughput(&self, events: u64) -> Value {
+        const VALUE: usize = 200;
+        let recording = self.record("throughput", events, VALUE, 1_000_000);
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..5 {
+            let topic = format!("ours-{round}");
+            self.create(&topic, &[]).await;
+            let replayed = self.replay(config(&recording, &topic, Pace::Full)).await;
+            assert_eq!(replayed.spoilt, None);
+            ours.push(replayed.acknowledged as f64 / replayed.took_s);
+            self.delete(&topic).await;
+
+            let topic = format!("theirs-{round}");
+            self.create(&topic, &[]).await;
+            theirs.push(self.producer_performance(&topic, events, VALUE));
+            self.delete(&topic).await;
+            eprint_line(&format!(
+                "round {round}: {:.0} and {:.0} events/s",
+                ours[round], theirs[round]
+            ));
+        }
+        let ratio = median(&ours) / median(&theirs);
+        json!({ "events": events, "value_bytes": VALUE, "ours_eps": ours, "theirs_eps": theirs, "ratio": ratio })
+    }
+
+    /// Events/s, as the tool itself says.
+    fn producer_performance(&self, topic: &str, events: u64, bytes: usize) -> f64 {
+        let mut tool =
+            self.lab.kafka_program("org.apache.kafka.tools.ProducerPerformance").unwrap();
+        tool.args(["--topic", topic, "--throughput", "-1"]);
+        tool.args(["--num-records", &events.to_string(), "--record-size", &bytes.to_string()]);
+        tool.args(["--bootstrap-server", self.lab.bootstrap().unwrap()]);
+        tool.args(["--command-property", "acks=all"]);
+        let output = tool.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let last = said
+            .lines()
+            .rfind(|line| line.contains("records/sec"))
+            .unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+        let rate = last.split(", ").nth(1).and_then(|part| part.split(' ').next());
+        rate.unwrap().parse().unwrap()
+    }
+
+    /// A recording of many events: bytes, seconds and peak memory of everything that is done with it.
+    async fn large(&self, events: u64) -> Value {
+        let begun = Instant::now();
+        let folder = self.record("large", events, 40, 20_000);
+        let written = json!({ "s": begun.elapsed().as_secs_f64(), "peak_mb": peak_mb() });
+
+        let begun = Instant::now();
+        let recording = Recording::open(&folder).unwrap();
+        let summary = recording.summary();
+        let opened = json!({ "s": begun.elapsed().as_secs_f64(), "peak_mb": peak_mb() });
+
+        let begun = Instant::now();
+        let middle_ms = BEGUN_MS + (events as i64 / 2) * 1_000 / 20_000;
+        let mut sought = recording.events(middle_ms, i64::MAX).unwrap();
+        let (first_ms, _) = sought.next().unwrap().unwrap();
+        let took_s = begun.elapsed().as_secs_f64();
+        let sought = json!({ "s": took_s, "late_ms": first_ms - middle_ms, "peak_mb": peak_mb() });
+
+        self.create("large", &[]).await;
+        let begun_ms =
+            |config: ReplayConfig| ReplayConfig { from: Some(Moment::At(middle_ms)), ..config };
+        let replayed = self.replay(begun_ms(config(&folder, "large", Pace::Full))).await;
+        assert_eq!(replayed.spoilt, None);
+        json!({
+            "events": summary.events,
+            "bytes": summary.bytes,
+            "written": written,
+            "opened": opened,
+            "sought": sought,
+            "replayed": {
+                "events": replayed.acknowledged,
+                "s": replayed.took_s,
+                "eps": replayed.acknowledged as f64 / replayed.took_s,
+                "peak_mb": peak_mb(),
+            },
+        })
+    }
+
+    /// A recording of `events` at a constant rate.
+    fn record(&self, name: &str, events: u64, value: usize, rate: i64) -> PathBuf {
+        let folder = self.folder.join(name);
+        let (topic, timestamps) = (name.to_owned(), TimestampKind::Create);
+        let manifest =
+            Manifest { topic, partitions: PARTITIONS, timestamps, stores: Stores::Events };
+        let mut writer = Writer::create(&folder, manifest).unwrap();
+        // As the distribution's tool makes them: letters by chance.
+        let mut chance = 1_u64;
+        let mut letters = vec![0_u8; value + 1_000_003];
+        for letter in &mut letters {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *letter = b'A' + (chance >> 33) as u8 % 26;
+        }
+        for n in 0..events {
+            let at = (n as usize * 7_919) % 1_000_003;
+            let event = Event {
+                partition: n as i32 % PARTITIONS,
+                offset: n as i64 / i64::from(PARTITIONS),
+                timestamp_ms: BEGUN_MS + n as i64 * 1_000 / rate,
+                key: None,
+                value: Some(&letters[at..at + value]),
+                headers: Vec::new(),
+            };
+            writer.append(&event).unwrap();
+        }
+        writer.finish().unwrap();
+        folder
+    }
+
+    async fn replay(&self, config: ReplayConfig) -> Replayed {
+        let settings = KafkaSettings::at(self.lab.bootstrap().unwrap()).unwrap();
+        let replay = Replay::prepare(&settings, config).unwrap();
+        replay.run(clock(), std::future::pending(), |_| ()).await
+    }
+
+    /// Every timestamp in a topic, which only this bench has written to.
+    fn read(&self, topic: &str, mut stamped: impl FnMut(i64)) {
+        let consumer: BaseConsumer = self
+            .client()
+            .set("group.id", "bench")
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        let mut all = TopicPartitionList::new();
+        let mut left = 0;
+        for partition in 0..PARTITIONS {
+            all.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+            let wait = Duration::from_secs(10);
+            left += consumer.fetch_watermarks(topic, partition, wait).unwrap().1;
+        }
+        consumer.assign(&all).unwrap();
+        while left > 0 {
+            let message = consumer.poll(Duration::from_secs(30)).unwrap().unwrap();
+            stamped(message.timestamp().to_millis().unwrap());
+            left -= 1;
+        }
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.lab.bootstrap().unwrap());
+        config
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
+    }
+
+    async fn create(&self, topic: &str, settings: &[(&str, &str)]) {
+        let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
+        let made = self.admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
+        made.into_iter().for_each(|made| drop(made.unwrap()));
+    }
+
+    async fn delete(&self, topic: &str) {
+        let gone = self.admin().delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
+        gone.into_iter().for_each(|gone| drop(gone.unwrap()));
+    }
+}
+
+fn config(recording: &Path, into: &str, pace: Pace) -> ReplayConfig {
+    ReplayConfig {
+        source: Source::Recording(recording.to_owned()),
+        from: None,
+        to: None,
+        into: into.to_owned(),
+        pace,
+        shift_time: false,
+        shift_field: None,
+        max_late: Duration::from_secs(5),
+        patience: Duration::from_mins(1),
+    }
+}
+
+fn due_ms(pace: &Pace, n: u64) -> f64 {
+    1_000.0 * pace.due_s(n, 0.0).unwrap_or(f64::NAN)
+}
+
+fn clock() -> Clock {
+    #[allow(clippy::disallowed_methods, reason = "the anchor, which is compared with the broker's")]
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    Clock::anchored(Timestamp(since.as_millis() as i64))
+}
+
+/// The most memory that was resident since this was asked last, MB.
+fn peak_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    kib * 1_024.0 / 1e6
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}

@@ -1,0 +1,186 @@
+//! What is replayed: a stretch of a recording, or of a topic, in the order in which it was due.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as Native;
+use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::time::Instant;
+
+use super::error::may_pass;
+use super::hearing::Hearing;
+use super::replay::ReplayError;
+use super::{KafkaError, KafkaSettings, Offsets, not_made};
+use crate::recording::{Event, Events, Header};
+
+/// Events one after the other, with when each is due, epoch ms: the latest timestamp of its partition so
+/// far.
+pub(super) enum Stretch {
+    Recorded(Events),
+    Topic(TopicEvents),
+}
+
+impl Stretch {
+    pub(super) fn next(&mut self) -> Result<Option<(i64, Event<'_>)>, ReplayError> {
+        Ok(match self {
+            Self::Recorded(events) => events.next()?,
+            Self::Topic(events) => events.next()?,
+        })
+    }
+}
+
+/// How long Kafka may say nothing at all while events are left.
+const SILENCE: Duration = Duration::from_mins(1);
+/// What is fetched ahead for all partitions together, KiB.
+const AHEAD_KIB: usize = 64 * 1024;
+
+/// Events of a topic between offsets, its partitions merged by time.
+pub(super) struct TopicEvents {
+    consumer: Arc<BaseConsumer<Hearing>>,
+    topic: String,
+    bootstrap: String,
+    partitions: Vec<Partition>,
+    /// Which partition's head is due when.
+    due: BinaryHeap<Reverse<(i64, usize)>>,
+    /// The partition whose head was handed out.
+    taken: Option<usize>,
+}
+
+struct Partition {
+    queue: PartitionQueue<Hearing>,
+    until: i64,
+    head: Option<OwnedMessage>,
+    latest_ms: i64,
+}
+
+impl TopicEvents {
+    /// Reads `topic` from offsets up to others.
+    pub(super) fn open(
+        settings: &KafkaSettings,
+        topic: &str,
+        from: &Offsets,
+        until: &Offsets,
+    ) -> Result<Self, KafkaError> {
+        let stretches: Vec<(i32, i64, i64)> = from
+            .iter()
+            .filter_map(|(partition, from)| Some((*partition, *from, *until.get(partition)?)))
+            .filter(|(_, from, until)| from < until)
+            .collect();
+        let ahead = (AHEAD_KIB / stretches.len().max(1)).max(1_024);
+        let mut config = settings.client()?;
+        // A group has to be named; nothing is ever committed to it.
+        config
+            .set("group.id", "khaos-replay")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("queued.max.messages.kbytes", ahead.to_string());
+        let consumer: BaseConsumer<Hearing> =
+            config.create_with_context(Hearing::default()).map_err(|error| not_made(&error))?;
+        let consumer = Arc::new(consumer);
+        let failed = |error: &Native| KafkaError::Other {
+            doing: format!("topic '{topic}'"),
+            why: error.to_string(),
+        };
+        let mut assigned = TopicPartitionList::with_capacity(stretches.len());
+        for (partition, from, _) in &stretches {
+            assigned
+                .add_partition_offset(topic, *partition, Offset::Offset(*from))
+                .map_err(|error| failed(&error))?;
+        }
+        consumer.assign(&assigned).map_err(|error| failed(&error))?;
+        let partitions = stretches.iter().filter_map(|(partition, _, until)| {
+            let queue = consumer.split_partition_queue(topic, *partition)?;
+            Some(Partition { queue, until: *until, head: None, latest_ms: i64::MIN })
+        });
+        let partitions: Vec<Partition> = partitions.collect();
+        let mut events = Self {
+            consumer: Arc::clone(&consumer),
+            topic: topic.to_owned(),
+            bootstrap: settings.bootstrap().to_owned(),
+            due: BinaryHeap::with_capacity(partitions.len()),
+            partitions,
+            taken: None,
+        };
+        for partition in 0..events.partitions.len() {
+            events.fill(partition)?;
+        }
+        Ok(events)
+    }
+
+    fn next(&mut self) -> Result<Option<(i64, Event<'_>)>, KafkaError> {
+        if let Some(partition) = self.taken.take() {
+            self.fill(partition)?;
+        }
+        let Some(Reverse((due_ms, partition))) = self.due.pop() else { return Ok(None) };
+        self.taken = Some(partition);
+        Ok(self.partitions[partition].head.as_ref().map(|head| (due_ms, event(head))))
+    }
+
+    /// Reads the next event of a partition, if there is one before its end.
+    fn fill(&mut self, index: usize) -> Result<(), KafkaError> {
+        let deadline = Instant::now() + SILENCE;
+        let partition = &mut self.partitions[index];
+        loop {
+            match partition.queue.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    // What a transaction left out, or compaction, may have held the last offset.
+                    if message.offset() >= partition.until {
+                        partition.head = None;
+                        return Ok(());
+                    }
+                    let stamped_ms = message.timestamp().to_millis().unwrap_or(-1);
+                    partition.latest_ms = partition.latest_ms.max(stamped_ms);
+                    partition.head = Some(message.detach());
+                    self.due.push(Reverse((partition.latest_ms, index)));
+                    return Ok(());
+                }
+                Some(Err(Native::PartitionEOF(_))) => {
+                    partition.head = None;
+                    return Ok(());
+                }
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(code) if may_pass(code) => {}
+                    Some(code) => return Err(KafkaError::of_topic("Read", &self.topic, code)),
+                    None => {
+                        let (doing, why) = (format!("topic '{}'", self.topic), error.to_string());
+                        return Err(KafkaError::Other { doing, why });
+                    }
+                },
+                None => {}
+            }
+            // What is not about one partition is told here.
+            self.consumer.poll(Duration::ZERO);
+            let hearing = self.consumer.context();
+            if let Some(refusal) = hearing.refusal(&self.bootstrap) {
+                return Err(refusal);
+            }
+            if Instant::now() >= deadline {
+                return Err(KafkaError::Away {
+                    bootstrap: self.bootstrap.clone(),
+                    waited_s: SILENCE.as_secs(),
+                    why: hearing.why("nothing more was read"),
+                });
+            }
+        }
+    }
+}
+
+fn event(message: &OwnedMessage) -> Event<'_> {
+    let headers = message.headers().map(|headers| {
+        headers.iter().map(|header| Header { name: header.key, value: header.value }).collect()
+    });
+    Event {
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+        key: message.key(),
+        value: message.payload(),
+        headers: headers.unwrap_or_default(),
+    }
+}

@@ -1,0 +1,191 @@
+//! `khaos replay`: a stretch of a recording, or of a topic, once more, into another topic.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use khaos_adapters::kafka::pace::{Pace, Schedule};
+use khaos_adapters::kafka::replay::{Moment, Progress, Replay, ReplayConfig, Replayed, Source};
+use khaos_adapters::kafka::shift::TimeField;
+use serde_json::json;
+
+use crate::clock;
+use crate::duration::duration;
+use crate::input::{self, BadInput};
+use crate::kafka::{KafkaArgs, moment};
+use crate::lab::asked_to_stop;
+use crate::output::say;
+use crate::progress::{hidden, progress};
+
+/// What is replayed, where to, and how.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    /// What to replay: the folder of a recording. Of one with offsets only, the events come from the
+    /// topic that was recorded.
+    #[arg(long, value_name = "DIR", required_unless_present = "topic")]
+    recording: Option<PathBuf>,
+    /// What to replay: a topic, as far back as its retention reaches.
+    #[arg(long, conflicts_with = "recording")]
+    topic: Option<String>,
+    /// The topic that the events go to, each into the partition that it came from.
+    #[arg(long, value_name = "TOPIC")]
+    into: String,
+    /// Where to begin: a time as in 2026-11-25T07:00:00Z, milliseconds since 1970, or, in a recording,
+    /// so long after its beginning, as in 90s. At the first event when not given.
+    #[arg(long, value_name = "TIME", value_parser = moment_of)]
+    from: Option<Moment>,
+    /// Where to end, written the same way; that moment itself is left out.
+    #[arg(long, value_name = "TIME", value_parser = moment_of)]
+    to: Option<Moment>,
+    /// How many times as fast as recorded.
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+    /// As fast as Kafka takes it.
+    #[arg(long, conflicts_with_all = ["speed", "schedule"])]
+    full_speed: bool,
+    /// At these rates instead: CSV with second,events_per_second; a rate holds until the next row, the last
+    /// one as long as the one before it.
+    #[arg(long, value_name = "FILE", conflicts_with = "speed")]
+    schedule: Option<PathBuf>,
+    /// Move the timestamps of the events: what is due now carries now.
+    #[arg(long)]
+    shift_time: bool,
+    /// Move a number in JSON values by the same time: NAME, or NAME.NAME inside objects, milliseconds since
+    /// 1970; NAME:s for seconds, NAME:us for microseconds.
+    #[arg(long, value_name = "FIELD")]
+    shift_field: Option<TimeField>,
+    /// How late events may be before the pace is spoilt and the replay ends.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = length)]
+    max_late: Duration,
+    /// How long Kafka may take to acknowledge an event, and so how long a broker may be away.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = length)]
+    patience: Duration,
+    /// One JSON document on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    duration(text).map(Duration::from_secs_f64)
+}
+
+fn moment_of(text: &str) -> Result<Moment, String> {
+    let after = |_| length(text).map(Moment::After);
+    let neither = |_| {
+        format!(
+            "'{text}' is no moment: write UTC as in 2026-11-25T07:00:00Z, milliseconds since 1970, or a \
+             length of time after the beginning, as in 90s"
+        )
+    };
+    moment(text).map(Moment::At).or_else(after).map_err(neither)
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
+    number.ok_or_else(|| format!("'{text}' is no speed: use for example 1, 10 or 0.5"))
+}
+
+impl ReplayArgs {
+    /// Replays: 0 when every event was acknowledged in time.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let settings = self.kafka.settings()?;
+        let as_json = self.json;
+        let config = self.config()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let replayed = runtime.block_on(async {
+            let replay = Replay::prepare(&settings, config).map_err(|error| {
+                let usage = error.is_of_usage();
+                if usage { BadInput(error.to_string()).into() } else { anyhow::Error::from(error) }
+            })?;
+            // Until here, nothing has to be put in order.
+            let stop = asked_to_stop()?;
+            let bar = if as_json { hidden() } else { progress(replay.events(), "events") };
+            let tell = |Progress { sent, acknowledged, late_s }: Progress| {
+                bar.set_position(acknowledged);
+                let on_the_way = sent - acknowledged;
+                bar.set_message(format!("events ({on_the_way} on their way, {late_s:.3} s late)"));
+            };
+            let replayed = replay.run(clock::anchored(), stop, tell).await;
+            bar.finish_and_clear();
+            anyhow::Ok(replayed)
+        })?;
+        if as_json {
+            say(&format!("{:#}", json!(replayed)))?;
+        } else {
+            say(&in_words(&replayed))?;
+        }
+        Ok(if replayed.spoilt.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn config(self) -> Result<ReplayConfig, BadInput> {
+        let pace = match &self.schedule {
+            Some(path) => {
+                let schedule = Schedule::new(&input::steps(path)?);
+                let wrong = |why| BadInput(format!("{}: {why}", path.display()));
+                Pace::Scheduled(schedule.map_err(wrong)?)
+            }
+            None if self.full_speed => Pace::Full,
+            None => Pace::Recorded { speed: self.speed },
+        };
+        Ok(ReplayConfig {
+            source: match (self.recording, self.topic) {
+                (Some(folder), _) => Source::Recording(folder),
+                // clap asks for one of the two.
+                (None, topic) => Source::Topic(topic.unwrap_or_default()),
+            },
+            from: self.from,
+            to: self.to,
+            into: self.into,
+            pace,
+            shift_time: self.shift_time,
+            shift_field: self.shift_field,
+            max_late: self.max_late,
+            patience: self.patience,
+        })
+    }
+}
+
+fn in_words(replayed: &Replayed) -> String {
+    let Replayed { topic, took_s, acknowledged, bytes, unshifted, .. } = replayed;
+    let rate = *acknowledged as f64 / took_s.max(0.001);
+    let mega = *bytes as f64 / 1e6;
+    let mut text = format!(
+        "{acknowledged} events ({mega:.1} MB) into topic '{topic}' in {took_s:.1} s: {rate:.0} events/s, \
+         every one acknowledged"
+    );
+    if let Some(late_s) = replayed.late_max_s {
+        text += &format!(", none more than {late_s:.3} s late");
+    }
+    text += ".";
+    if *unshifted > 0 {
+        text +=
+            &format!("\n{unshifted} values had no such field to move, and were sent as they were.");
+    }
+    if replayed.cut_short {
+        text += "\nIt was stopped before its end.";
+    }
+    match &replayed.spoilt {
+        Some(why) => format!(
+            "SPOILT: {why}.\n{acknowledged} events of {} into topic '{topic}' in {took_s:.1} s.",
+            replayed.sent
+        ),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_or_a_length_of_time() {
+        assert_eq!(moment_of("1764054000123"), Ok(Moment::At(1_764_054_000_123)));
+        assert_eq!(moment_of("2026-11-25T07:00:00Z"), Ok(Moment::At(1_795_590_000_000)));
+        assert_eq!(moment_of("90s"), Ok(Moment::After(Duration::from_secs(90))));
+        let said = moment_of("noon").unwrap_err();
+        assert!(said.starts_with("'noon' is no moment: ") && said.contains("90s"), "{said}");
+    }
+}
