@@ -79,7 +79,7 @@ if $long; then
   step "The whole loop on a real Flink"
   cargo run --locked -p khaos -- lab run --dir "$TMPDIR/lab" --cache target/lab-cache --out target/lab-run
 
-  step "The lab's job"
+  step "The lab's jobs"
   mvn -B -ntp -f lab/jobs/pom.xml verify
 fi
 

@@ -29,23 +29,25 @@ macro_rules! job_files {
         [$(($path, include_str!(concat!("../../../../lab/jobs/", $path)))),*]
     };
 }
-const JOB: &[(&str, &str)] = &job_files![
+const JOBS: &[(&str, &str)] = &job_files![
     "pom.xml",
-    "src/main/java/khaos/lab/CountingSink.java",
-    "src/main/java/khaos/lab/Delivery.java",
-    "src/main/java/khaos/lab/Event.java",
-    "src/main/java/khaos/lab/JobOptions.java",
-    "src/main/java/khaos/lab/KeySlots.java",
-    "src/main/java/khaos/lab/PacedEnumerator.java",
-    "src/main/java/khaos/lab/PacedJob.java",
-    "src/main/java/khaos/lab/PacedReader.java",
-    "src/main/java/khaos/lab/PacedSource.java",
-    "src/main/java/khaos/lab/PacedSplit.java",
-    "src/main/java/khaos/lab/PacedSplitsSerializer.java",
-    "src/main/java/khaos/lab/PacedWork.java",
-    "src/main/java/khaos/lab/Pacer.java",
-    "src/main/java/khaos/lab/RateSchedule.java",
-    "src/main/java/khaos/lab/Start.java",
+    "paced/pom.xml",
+    "paced/src/main/java/khaos/lab/Arguments.java",
+    "paced/src/main/java/khaos/lab/CountingSink.java",
+    "paced/src/main/java/khaos/lab/Delivery.java",
+    "paced/src/main/java/khaos/lab/Event.java",
+    "paced/src/main/java/khaos/lab/JobOptions.java",
+    "paced/src/main/java/khaos/lab/KeySlots.java",
+    "paced/src/main/java/khaos/lab/PacedEnumerator.java",
+    "paced/src/main/java/khaos/lab/PacedJob.java",
+    "paced/src/main/java/khaos/lab/PacedReader.java",
+    "paced/src/main/java/khaos/lab/PacedSource.java",
+    "paced/src/main/java/khaos/lab/PacedSplit.java",
+    "paced/src/main/java/khaos/lab/PacedSplitsSerializer.java",
+    "paced/src/main/java/khaos/lab/PacedWork.java",
+    "paced/src/main/java/khaos/lab/Pacer.java",
+    "paced/src/main/java/khaos/lab/RateSchedule.java",
+    "paced/src/main/java/khaos/lab/Start.java",
 ];
 
 /// What a lab is started from. What it does not have need not be there.
@@ -74,7 +76,7 @@ pub(super) async fn install(
         java,
         flink: flink.folder(&cache),
         kafka: kafka.folder(&cache),
-        job_jar: cache.join(format!("paced-job-{}.jar", key(JOB.iter().copied()))),
+        job_jar: cache.join(format!("paced-job-{}.jar", key(JOBS.iter().copied()))),
     };
     let no_flink = config.has_flink() && !installed.flink.exists();
     let no_kafka = config.kafka.is_some() && !installed.kafka.exists();
@@ -248,7 +250,7 @@ async fn build_job(cache: &Path, target: &Path, report: &impl Fn(&str)) -> Resul
     let maven = maven(what)?;
     report("Building the lab's job with Maven, once");
     let folder = unfinished(cache)?;
-    for (name, text) in JOB {
+    for (name, text) in JOBS {
         let path = folder.path().join(name);
         let parent = path.parent().unwrap_or(folder.path());
         at(&path, "--cache", std::fs::create_dir_all(parent))?;
@@ -258,7 +260,7 @@ async fn build_job(cache: &Path, target: &Path, report: &impl Fn(&str)) -> Resul
     // The job's tests belong to whoever changes it: `./test.sh --long`.
     command.arg("-Dmaven.test.skip=true").arg("package");
     run(command, folder.path(), what).await?;
-    let jar = folder.path().join("target/paced-job.jar");
+    let jar = folder.path().join("paced/target/paced-job.jar");
     at(target, "--cache", std::fs::rename(&jar, target))
 }
 
@@ -326,20 +328,22 @@ mod tests {
 
     /// A file that is not in the list would be missing from the jar.
     #[test]
-    fn every_source_of_the_job_is_in_the_binary() {
+    fn every_source_of_the_jobs_is_in_the_binary() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/jobs");
-        let java = folder.join("src/main/java/khaos/lab");
-        let mut there: Vec<String> = std::fs::read_dir(java)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .map(|name| format!("src/main/java/khaos/lab/{name}"))
-            .collect();
-        there.push("pom.xml".to_owned());
+        let mut there = vec!["pom.xml".to_owned()];
+        for module in ["paced"] {
+            let java = format!("{module}/src/main/java/khaos/lab");
+            let sources = std::fs::read_dir(folder.join(&java)).unwrap();
+            let name = |source: std::fs::DirEntry| source.file_name().into_string().unwrap();
+            there.push(format!("{module}/pom.xml"));
+            there.extend(sources.map(|source| format!("{java}/{}", name(source.unwrap()))));
+            let all = std::fs::read_dir(folder.join(module).join("src/main")).unwrap().count();
+            assert_eq!(all, 1, "there are no resources to forget");
+        }
+        let mut listed: Vec<&str> = JOBS.iter().map(|(name, _)| *name).collect();
+        listed.sort_unstable();
         there.sort();
-        let listed: Vec<&str> = JOB.iter().map(|(name, _)| *name).collect();
         assert_eq!(listed, there);
-        let all = std::fs::read_dir(folder.join("src/main")).unwrap().count();
-        assert_eq!(all, 1, "there are no resources to forget");
     }
 
     #[test]
