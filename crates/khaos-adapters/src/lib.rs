@@ -6,7 +6,8 @@
 //! - [`prometheus`]: a Prometheus that scrapes one;
 //! - [`sqlite`]: the store that outlives the process.
 //!
-//! [`recording`] keeps the events of a topic on disk. [`lab`] speaks to the machine instead: it starts a real Flink to try all of this on.
+//! [`recording`] keeps events of a topic on disk. [`lab`] speaks to the machine instead: it starts a
+//! real Flink to try all of this on.
 
 mod counters;
 pub mod flink;

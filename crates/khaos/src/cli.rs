@@ -19,6 +19,7 @@ use crate::lab::LabCommand;
 use crate::output::say;
 use crate::record::RecordArgs;
 use crate::replay::ReplayArgs;
+use crate::recording::RecordingCommand;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
 use crate::{demo, input, run, table};
 
@@ -53,6 +54,9 @@ enum Command {
     /// A stretch of a recording, or of a topic, once more, into another topic: at its own pace, another one,
     /// or as fast as Kafka takes it.
     Replay(ReplayArgs),
+    /// A recording of a topic: show, verify, export its rates.
+    #[command(subcommand)]
+    Recording(RecordingCommand),
     /// Follow a job for as long as it lives: observe, recommend, or keep it in its objectives.
     ///
     /// Every decision that says something new is one line on standard output, logs go to standard
@@ -139,6 +143,7 @@ impl Cli {
             Command::Lab(command) => command.run()?,
             Command::Record(args) => args.run()?,
             Command::Replay(args) => return args.run(),
+            Command::Recording(command) => return command.run(),
             Command::Run(args) => run::run(&args.config, args.json)?,
         }
         Ok(ExitCode::SUCCESS)

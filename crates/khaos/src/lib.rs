@@ -2,7 +2,8 @@
 //!
 //! [`cli`] is what the user can type, [`config`] and [`input`] read the files that they name. [`run`]
 //! follows a real job, [`drive`] drives one by hand, both in real time ([`mod@clock`]); [`doctor`]
-//! says whether that can be done; [`lab`] starts a real Flink. [`demo`] tells the story of the three phases; [`simulate`] lives a day under each
+//! says whether that can be done; [`lab`] starts a real Flink, [`recording`] shows what was recorded of
+//! a topic. [`demo`] tells the story of the three phases; [`simulate`] lives a day under each
 //! policy and [`score`] judges it; [`report`] draws a day from its records, [`mod@table`] prints what
 //! is printed in rows.
 
@@ -22,6 +23,7 @@ pub mod output;
 pub mod progress;
 pub mod record;
 pub mod replay;
+pub mod recording;
 pub mod report;
 pub mod run;
 pub mod score;
