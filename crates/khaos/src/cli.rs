@@ -18,8 +18,8 @@ use crate::input::BadInput;
 use crate::lab::LabCommand;
 use crate::output::say;
 use crate::record::RecordArgs;
-use crate::replay::ReplayArgs;
 use crate::recording::RecordingCommand;
+use crate::replay::ReplayArgs;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
 use crate::{demo, input, run, table};
 

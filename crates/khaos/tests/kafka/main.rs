@@ -4,4 +4,5 @@
 
 mod bench;
 mod record;
+mod replay;
 mod sums;

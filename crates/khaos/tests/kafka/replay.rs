@@ -31,7 +31,8 @@ struct Known {
 
 /// Event `n` of the recording: everything that an event may have, and lack.
 fn known(n: usize) -> Known {
-    let (header, bytes) = (|name: &str| name.to_owned(), |text: &str| Some(text.as_bytes().to_vec()));
+    let (header, bytes) =
+        (|name: &str| name.to_owned(), |text: &str| Some(text.as_bytes().to_vec()));
     // Every 50th was 40 ms on its way.
     let timestamp_ms = BEGUN_MS + n as i64 / 10 - if n % 50 == 49 { 40 } else { 0 };
     Known {
@@ -46,7 +47,9 @@ fn known(n: usize) -> Known {
             8 => None,
             9 => bytes(""),
             10 => Some(vec![0, 255, 13, 10, (n % 256) as u8]),
-            _ => bytes(&format!("{{\"n\": {n}, \"at\": {{\"t\":{timestamp_ms}}}, \"ä\":\"\\u00e4\"}}")),
+            _ => bytes(&format!(
+                "{{\"n\": {n}, \"at\": {{\"t\":{timestamp_ms}}}, \"ä\":\"\\u00e4\"}}"
+            )),
         },
         headers: match n % 3 {
             0 => vec![],
@@ -65,7 +68,8 @@ fn record(folder: &Path) {
         stores: Stores::Events,
     };
     let mut writer = Writer::create(folder, manifest).unwrap();
-    let mut offsets: Vec<i64> = (0..PARTITIONS).map(|partition| 1_000 * i64::from(partition)).collect();
+    let mut offsets: Vec<i64> =
+        (0..PARTITIONS).map(|partition| 1_000 * i64::from(partition)).collect();
     for known in (0..EVENTS).map(known) {
         let offset = &mut offsets[known.partition as usize];
         let event = Event {
@@ -226,8 +230,17 @@ fn everything_is_there(bench: &Bench) {
 fn a_stretch_of_a_topic_is_moved_in_time(bench: &Bench) {
     let from = (BEGUN_MS + 1_000).to_string();
     let document = bench.replayed(&[
-        "--topic", "whole", "--from", &from, "--into", "again", "--speed", "10", "--shift-time",
-        "--shift-field", "at.t",
+        "--topic",
+        "whole",
+        "--from",
+        &from,
+        "--into",
+        "again",
+        "--speed",
+        "10",
+        "--shift-time",
+        "--shift-field",
+        "at.t",
     ]);
     let began_ms = document["started_ms"].as_i64().unwrap();
     // Kafka finds offsets: what was late is after them, too.
@@ -290,7 +303,10 @@ fn what_is_in_its_way_is_one_error(bench: &Bench) {
     let arguments = ["--into", "cut", "--speed", "1000000000", "--max-late", "1ms", "--json"];
     let document = bench.spoilt(bench.replay(&arguments));
     let spoilt = document["spoilt"].as_str().unwrap();
-    assert!(spoilt.contains("the pace cannot be kept: ") && spoilt.contains("s behind"), "{spoilt}");
+    assert!(
+        spoilt.contains("the pace cannot be kept: ") && spoilt.contains("s behind"),
+        "{spoilt}"
+    );
     assert_eq!(document["unacknowledged"], 0);
     assert_eq!(document["acknowledged"], bench.count("cut"));
     assert!(document["late_max_s"].as_f64().unwrap() > 0.001, "{document:#}");
@@ -299,8 +315,7 @@ fn what_is_in_its_way_is_one_error(bench: &Bench) {
 fn nothing_comes_before_it_is_due(bench: &Bench) {
     let schedule = bench.broker.new_folder("schedule.csv");
     std::fs::write(&schedule, "second,events_per_second\n0,2000\n1,0\n2,500\n3,4000\n").unwrap();
-    let document =
-        bench.replayed(&["--into", "paced", "--schedule", schedule.to_str().unwrap()]);
+    let document = bench.replayed(&["--into", "paced", "--schedule", schedule.to_str().unwrap()]);
     assert_eq!(document["acknowledged"], 6_500);
     let began_ms = document["started_ms"].as_i64().unwrap();
     let mut stamps: Vec<i64> =
