@@ -88,7 +88,7 @@ pub struct PartitionSummary {
 /// Everything was read, and every check held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Events that were read; lines where only offsets are recorded.
+    /// As in [`Summary`].
     pub events: u64,
     /// Bytes that were read.
     pub bytes: u64,

@@ -55,7 +55,7 @@ fn unsigned(line: &[u8]) -> Option<&str> {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) summary: Summary,
-    pub(super) looks: u64,
+    looks: u64,
     /// Where the last whole line ends; 0 where not even the first one is whole.
     end: u64,
 }

@@ -188,7 +188,8 @@ impl Recording {
             Held::Offsets(opened) => {
                 let found = offsets::load(&self.dir, self.manifest.crc())?;
                 progress(found.summary.bytes);
-                let (events, bytes, torn) = (found.looks, found.summary.bytes, opened.torn.clone());
+                let (events, bytes, torn) =
+                    (found.summary.events, found.summary.bytes, opened.torn.clone());
                 return Ok(Verified { events, bytes, torn });
             }
         };

@@ -357,8 +357,10 @@ fn a_crash_at_any_byte_loses_nothing_that_was_synced_before() {
 
 #[test]
 fn a_flipped_bit_anywhere_is_an_error_or_a_cut_and_never_a_wrong_event() {
-    let (dir, path, events, _) = small();
+    let (dir, path, events, synced) = small();
     let broken = dir.path().join("broken");
+    // Where the last frame begins: it is the first of which no other says that it was on disk.
+    let last = synced[synced.len() - 2].0;
     let (mut errors, mut cuts) = (0, 0);
     for name in ["manifest.json", "00000000.segment", "00000001.segment"] {
         let whole = fs::read(path.join(name)).unwrap();
@@ -391,7 +393,7 @@ fn a_flipped_bit_anywhere_is_an_error_or_a_cut_and_never_a_wrong_event() {
                 assert!(verified.is_err(), "{said}");
                 errors += 1;
             } else if let Some(torn) = verified.unwrap().torn {
-                assert_eq!(torn.file, broken.join(name), "{said}");
+                assert_eq!((&torn.file, torn.at), (&broken.join(name), last), "{said}");
                 let (writer, cut) = Writer::resume(&broken).unwrap();
                 assert_eq!(cut, Some(torn), "{said}");
                 assert_eq!(writer.events(), read.len() as u64);
@@ -403,6 +405,95 @@ fn a_flipped_bit_anywhere_is_an_error_or_a_cut_and_never_a_wrong_event() {
         }
     }
     assert!(errors > 1_000 && cuts > 50, "{errors} errors, {cuts} cuts");
+}
+
+fn ends(of: [i64; 2]) -> BTreeMap<i32, i64> {
+    (0..).zip(of).collect()
+}
+
+/// Looks a second apart, the last one late.
+fn looks(dir: &Path) -> PathBuf {
+    let path = dir.join("offsets");
+    let mut writer = Writer::create(&path, manifest(Stores::Offsets)).unwrap();
+    for (at_ms, of) in
+        [(10_500, [100, 7]), (11_500, [110, 7]), (12_500, [110, 17]), (14_500, [120, 27])]
+    {
+        writer.append_ends(at_ms, &ends(of)).unwrap();
+        writer.sync().unwrap();
+    }
+    writer.finish().unwrap();
+    path
+}
+
+#[test]
+fn offsets_alone_give_rates_and_no_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = looks(dir.path());
+    let recording = Recording::open(&path).unwrap();
+    let summary = recording.summary();
+    assert_eq!((summary.events, summary.span_ms), (40, Some((10_500, 14_500))));
+    assert_eq!(
+        summary.partitions[&1],
+        PartitionSummary { first_offset: 7, next_offset: 27, events: 20 }
+    );
+    // 10 in each of two seconds from half to half, then 20 in two seconds.
+    assert_eq!(recording.rates().unwrap(), [(10, 5), (11, 10), (12, 10), (13, 10), (14, 5)]);
+    let refused = recording.events(0, 1).unwrap_err().to_string();
+    assert!(refused.contains("in the topic itself"), "{refused}");
+    let (mut writer, cut) = Writer::resume(&path).unwrap();
+    assert_eq!((writer.next_offsets(), cut), (&ends([120, 27]), None));
+    let error = writer.append(&Owned::new(0, 200, 0, b"").event()).unwrap_err();
+    assert!(matches!(error, RecordingError::OffsetsOnly { .. }), "{error}");
+    let error = writer.append_ends(15_000, &ends([119, 27])).unwrap_err();
+    assert!(matches!(error, RecordingError::Backwards { .. }), "{error}");
+    // A new partition, and a clock that was set back.
+    writer.append_ends(14_000, &BTreeMap::from([(0, 121), (1, 27), (2, 3)])).unwrap();
+    writer.finish().unwrap();
+    let recording = Recording::open(&path).unwrap();
+    assert_eq!(recording.summary().events, 44);
+    assert_eq!(recording.rates().unwrap().last(), Some(&(14, 9)));
+}
+
+#[test]
+fn offsets_survive_a_crash_at_any_byte_and_no_flipped_bit_is_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = looks(dir.path());
+    let rates = Recording::open(&path).unwrap().rates().unwrap();
+    let name = "offsets.log";
+    let whole = fs::read(path.join(name)).unwrap();
+    let broken = dir.path().join("broken");
+    for length in 0..=whole.len() {
+        copy(&path, &broken);
+        fs::write(broken.join(name), &whole[..length]).unwrap();
+        let kept = whole[..length].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let (at, bytes) = (kept as u64, (length - kept) as u64);
+        let expected = (bytes > 0).then(|| Cut { file: broken.join(name), at, bytes });
+        assert_eq!(Recording::open(&broken).unwrap().summary().torn, expected, "{length}");
+        let (mut writer, cut) = Writer::resume(&broken).unwrap();
+        assert_eq!(cut, expected, "{length}");
+        writer.append_ends(20_000, &ends([500, 500])).unwrap();
+        writer.finish().unwrap();
+        let verified = Recording::open(&broken).unwrap().verify(|_| {}).unwrap();
+        let looks = whole[..length].iter().filter(|byte| **byte == b'\n').count();
+        let events = if looks > 1 { 400 + 493 } else { 0 };
+        assert_eq!((verified.events, verified.torn), (events, None), "{length}");
+    }
+    let last = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    for place in 0..whole.len() {
+        copy(&path, &broken);
+        let mut bytes = whole.clone();
+        bytes[place] ^= 1 << (place % 7);
+        fs::write(broken.join(name), &bytes).unwrap();
+        match Recording::open(&broken) {
+            Err(error) => assert!(error.to_string().contains(name), "{place}: {error}"),
+            Ok(recording) => {
+                let torn = recording.summary().torn.unwrap();
+                // A line whose end is hurt is one with the last.
+                assert!(place + 1 >= last, "{place}: {torn}");
+                assert!(recording.rates().unwrap().len() < rates.len());
+            }
+        }
+    }
 }
 
 /// The newest segment may be sealed: then its index is behind its frames, and may be all that is hurt.
