@@ -161,7 +161,8 @@ pub(crate) fn produce(client: &ClientConfig, topic: &str, partitions: u64, which
             delivery_opaque: (),
         };
         if n.is_multiple_of(7) {
-            (record.key, record.payload) = (Some(b""), Some(b""));
+            let empty: &[u8] = &[];
+            (record.key, record.payload) = (Some(empty), Some(empty));
         }
         while let Err((KafkaError::MessageProduction(Code::QueueFull), again)) =
             producer.send(record)

@@ -10,7 +10,7 @@ use khaos_adapters::recording::Recording;
 use tokio::time::{Instant, sleep_until};
 
 use crate::bench::{Broker, Khaos, PATIENCE, in_real_time, khaos, produce, wait_for};
-use crate::sums::{self, Sums, events, of_recording, of_topic};
+use crate::sums::{events, of_recording, of_topic};
 
 /// How many events the round trip has; more where KHAOS_EVENTS says so.
 const EVENTS: u64 = 400_000;
@@ -207,16 +207,9 @@ async fn new_partitions_and_another_topic(broker: &Broker) {
     broker.create("grows", 1).await;
     broker.produce("grows", 1, 0..1_000);
     let out = broker.new_folder("grows");
-    let from_end = |arguments: Vec<&str>| -> Vec<String> {
-        let here = arguments.iter().map(|argument| match *argument {
-            "beginning" => "end".to_owned(),
-            argument => argument.to_owned(),
-        });
-        here.collect()
-    };
-    let arguments = from_end(arguments(broker, "grows", &out));
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let recorder = Khaos::starts(&arguments);
+    let from_end = |argument| if argument == "beginning" { "end" } else { argument };
+    let told: Vec<&str> = arguments(broker, "grows", &out).into_iter().map(from_end).collect();
+    let recorder = Khaos::starts(&told);
     wait_for("the recording to begin", async || Recording::open(&out).ok()).await;
     // Only when its beginning is a fact.
     wait_for("its beginning", async || {
@@ -241,10 +234,10 @@ async fn new_partitions_and_another_topic(broker: &Broker) {
 
     broker.delete("grows").await;
     broker.create("grows", 3).await;
-    let said = khaos(&arguments);
+    let said = khaos(&told);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.errors.contains("the topic was made anew"), "{said:?}");
-    let other = khaos(&super::record::arguments(broker, "clicks", &out));
+    let other = khaos(&arguments(broker, "clicks", &out));
     assert_eq!(other.code, Some(2), "{other:?}");
     assert!(other.errors.contains("is a recording of topic 'grows', not of topic 'clicks'"));
 }
@@ -253,8 +246,7 @@ async fn new_partitions_and_another_topic(broker: &Broker) {
 async fn only_offsets(broker: &Broker) {
     let out = broker.new_folder("offsets");
     let recorder = Khaos::starts(&with(arguments(broker, "clicks", &out), &["--offsets-only"]));
-    let total = |sums: &Sums| events(sums);
-    let before = total(&of_topic(&broker.client, "clicks", &BTreeMap::new()));
+    let before = events(&of_topic(&broker.client, "clicks", &BTreeMap::new()));
     wait_for("a look at the log", async || {
         let recording = Recording::open(&out).ok()?;
         (!recording.summary().partitions.is_empty()).then_some(())
@@ -273,7 +265,7 @@ async fn only_offsets(broker: &Broker) {
     let refused = khaos(&arguments(broker, "clicks", &out));
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.errors.contains("the offsets of topic 'clicks'"), "{refused:?}");
-    assert_eq!(before + 5_000, total(&of_topic(&broker.client, "clicks", &BTreeMap::new())));
+    assert_eq!(before + 5_000, events(&of_topic(&broker.client, "clicks", &BTreeMap::new())));
 }
 
 /// Killed and started again: it goes on. Killed for good: one error, and everything that was read is
@@ -295,7 +287,7 @@ async fn a_broker_that_goes_away(broker: &mut Broker) {
     assert_eq!(said.code, Some(0), "{said:?}");
     let topic = of_topic(&broker.client, "outage", &BTreeMap::new());
     assert_eq!(events(&topic), 40_000);
-    assert_eq!(sums::of_recording(&out), topic);
+    assert_eq!(of_recording(&out), topic);
 
     broker.produce("outage", 3, 40_000..50_000);
     let topic = of_topic(&broker.client, "outage", &BTreeMap::new());
@@ -379,7 +371,7 @@ fn allow(broker: &Broker, what: &[&str]) {
         LabKafka::PASSWORD
     );
     std::fs::write(&admin, login).unwrap();
-    let mut acls = broker.lab.kafka_program("kafka.admin.AclCommand").unwrap();
+    let mut acls = broker.lab.kafka_program("org.apache.kafka.tools.AclCommand").unwrap();
     acls.args(["--bootstrap-server", &broker.bootstrap, "--command-config"]).arg(&admin);
     acls.args(["--add", "--allow-principal", "User:guest"]).args(what);
     let output = acls.output().unwrap();

@@ -27,10 +27,12 @@ const PEEK: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// What makes reading fast. A file of settings may say otherwise.
-const FAST: [(&str, &str); 5] = [
+const FAST: [(&str, &str); 6] = [
     // Together with what a message takes beside its bytes, some 100 MB for small ones.
     ("queued.max.messages.kbytes", "32768"),
     ("queued.min.messages", "300000"),
+    // Default 1 s: so long nothing is fetched once there is enough.
+    ("fetch.queue.backoff.ms", "5"),
     ("fetch.message.max.bytes", "4194304"),
     // Few, large answers while there is much; none waits longer than this.
     ("fetch.wait.max.ms", "100"),
