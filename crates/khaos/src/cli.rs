@@ -46,7 +46,7 @@ enum Command {
     Doctor(DoctorArgs),
     /// Drive a real job's checkpoints at a fixed interval by hand, live, without a restart.
     Drive(DriveArgs),
-    /// A real Flink on this machine, to try things on: needs Java 17 and, once, Maven.
+    /// A real Flink or Kafka on this machine, to try things on: needs Java 17 and, once, Maven.
     #[command(subcommand)]
     Lab(LabCommand),
     /// A live Kafka topic to disk: keys, values, headers, timestamps and partitions, to be replayed.

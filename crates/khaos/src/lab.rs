@@ -1,4 +1,4 @@
-//! `khaos lab`: a real Flink on this machine, as long as this runs.
+//! `khaos lab`: a real Flink and a real Kafka on this machine, as long as this runs.
 
 mod run;
 
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use khaos_adapters::lab::{
-    self, Ended, FlinkVersion, Lab, LabConfig, LabError, PacedJob, Phase, Rates, Status,
+    self, Ended, FlinkVersion, KAFKA_VERSION, Lab, LabConfig, LabError, LabKafka, PacedJob, Phase,
+    Rates, Status,
 };
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +23,8 @@ use crate::progress::Steps;
 /// What can be done with a lab.
 #[derive(Debug, Subcommand)]
 pub enum LabCommand {
-    /// Start Flink and a job whose load is known; both end with Ctrl-C. Or with `khaos lab down`.
+    /// Start Flink and a job whose load is known, or Kafka, or all of it; it ends with Ctrl-C. Or with
+    /// `khaos lab down`.
     Up(UpArgs),
     /// The three phases on a real Flink, within a quarter of an hour: observe, profile with failures, and
     /// an afternoon with failures under three policies. One minute of its clock passes in five seconds.
@@ -68,10 +70,10 @@ pub struct ClusterArgs {
     flink: FlinkVersion,
     #[command(flatten)]
     folder: FolderArgs,
-    /// Where Flink is kept between labs; $XDG_CACHE_HOME/khaos or ~/.cache/khaos when not given.
+    /// Where Flink and Kafka are kept between labs; $XDG_CACHE_HOME/khaos or ~/.cache/khaos when not given.
     #[arg(long, env = "KHAOS_CACHE")]
     cache: Option<PathBuf>,
-    /// What the lab's ports are counted from: REST is 81 above.
+    /// What the lab's ports are counted from: REST is 81 above, Kafka 25.
     #[arg(long, default_value_t = 21_000, value_parser = clap::value_parser!(u16).range(1_024..=65_454))]
     port_base: u16,
 }
@@ -94,12 +96,15 @@ pub struct RunArgs {
 pub struct UpArgs {
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// TaskManagers, of two slots each.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
+    /// TaskManagers, of two slots each; none, with --kafka, is a lab without Flink.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=9))]
     taskmanagers: u8,
-    /// What runs on it.
-    #[arg(long, default_value = "paced")]
-    job: Job,
+    /// A Kafka broker, too.
+    #[arg(long)]
+    kafka: bool,
+    /// What runs on Flink; paced when not given.
+    #[arg(long)]
+    job: Option<Job>,
     /// Load of the job, seconds:events/s one after the other, as in 60:2000,60:5000; the last one stays.
     #[arg(long, default_value = "3600:2000")]
     rates: Rates,
@@ -190,9 +195,23 @@ impl UpArgs {
 
     /// The lab and the job that were asked for; every error is one of input.
     fn read(&self) -> Result<(LabConfig, Option<PacedJob>), BadInput> {
-        let config = LabConfig { task_managers: self.taskmanagers, ..self.cluster.config()? };
-        if self.job == Job::None {
-            return Ok((config, None));
+        let config = LabConfig {
+            task_managers: self.taskmanagers,
+            kafka: self.kafka.then(LabKafka::default),
+            ..self.cluster.config()?
+        };
+        match (self.taskmanagers, self.kafka, self.job) {
+            (0, false, _) => {
+                let nothing = "--taskmanagers 0: nothing is left; give --kafka for a broker alone";
+                return Err(BadInput(nothing.to_owned()));
+            }
+            (0, true, Some(Job::Paced)) => {
+                let nowhere =
+                    "--job paced: there is no Flink with --taskmanagers 0; give it 1 or more";
+                return Err(BadInput(nowhere.to_owned()));
+            }
+            (0, true, _) | (_, _, Some(Job::None)) => return Ok((config, None)),
+            (_, _, Some(Job::Paced) | None) => {}
         }
         let slots = config.total_slots();
         if self.parallelism > slots {
@@ -236,7 +255,12 @@ fn announce(
     job: Option<&PacedJob>,
     job_id: Option<&str>,
 ) -> anyhow::Result<()> {
-    say(&format!("Flink {} is up: {}", args.cluster.flink, lab.rest_url()))?;
+    if args.taskmanagers > 0 {
+        say(&format!("Flink {} is up: {}", args.cluster.flink, lab.rest_url()))?;
+    }
+    if let Some(bootstrap) = lab.bootstrap() {
+        say(&format!("Kafka {KAFKA_VERSION} is up: {bootstrap}"))?;
+    }
     if let (Some(job), Some(id)) = (job, job_id) {
         say(&format!("Job {}: {id}", job.name))?;
     }
@@ -278,6 +302,9 @@ impl FolderArgs {
             Ended::Nothing => format!("There is no lab in {}.", folder.display()),
             Ended::Supervised => "The lab is down.".to_owned(),
             Ended::Left(0) => "The lab had ended already; its folder is gone now.".to_owned(),
+            Ended::Left(1) => {
+                "The lab is down: 1 process ran that no khaos looked after.".to_owned()
+            }
             Ended::Left(left) => {
                 format!("The lab is down: {left} processes ran that no khaos looked after.")
             }
@@ -317,14 +344,22 @@ fn in_words(status: &Status) -> String {
     let folder: &Path = &status.folder;
     let folder = folder.display();
     let down = format!("`khaos lab down --dir '{folder}'`");
-    let flink = status.flink.as_deref().unwrap_or("of unknown version");
-    let rest = status.rest_url.as_deref().unwrap_or("an unknown address");
+    let of = |program: &str, version: &Option<String>, address: &Option<String>| {
+        Some((format!("{program} {}", version.as_ref()?), address.clone()?))
+    };
+    let flink = of("Flink", &status.flink, &status.rest_url);
+    let parts = [flink, of("Kafka", &status.kafka, &status.bootstrap)].into_iter().flatten();
+    let list = |between: &str, join: &str| {
+        let parts = parts.clone().map(|(name, address)| format!("{name}{between}{address}"));
+        parts.collect::<Vec<_>>().join(join)
+    };
     let mut lines = vec![match status.phase {
         Phase::None => format!("There is no lab in {folder}."),
         Phase::Starting => format!("A lab is starting in {folder}."),
-        Phase::Up => format!("Flink {flink} is up: {rest}"),
+        Phase::Up => list(" is up: ", "\n"),
         Phase::Abandoned => format!(
-            "Flink {flink} at {rest} runs, but the khaos that supervised it is dead: {down} ends it."
+            "A lab runs ({}), but the khaos that supervised it is dead: {down} ends it.",
+            list(" at ", ", ")
         ),
         Phase::Ended => {
             format!("The lab in {folder} has ended; what is left is in logs/. {down} removes it.")

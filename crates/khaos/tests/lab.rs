@@ -67,6 +67,7 @@ const JAVA_17: (&str, &str) = ("java", "echo 'openjdk version \"17.0.15\" 2025-0
 
 /// Ports that no other test uses, and none that the system gives away by itself.
 const ELSEWHERE: [&str; 2] = ["--port-base", "22800"];
+const ONLY_KAFKA: [&str; 3] = ["--kafka", "--taskmanagers", "0"];
 
 #[test]
 fn what_is_missing_is_named() {
@@ -84,6 +85,9 @@ fn what_is_missing_is_named() {
     let no_maven = Machine::with(&[JAVA_17]);
     let error = no_maven.refuses(1, &mut no_maven.up(&ELSEWHERE));
     assert!(error.contains("no mvn in PATH") && error.contains("Flink 2.3.0"), "{error}");
+    let mut only_kafka = no_maven.up(&ELSEWHERE);
+    let error = no_maven.refuses(1, only_kafka.args(ONLY_KAFKA));
+    assert!(error.contains("no mvn in PATH") && error.contains("Kafka 4.3.0"), "{error}");
 
     let maven = ("mvn", "echo '[ERROR] Could not transfer artifact: no route to host'; exit 1");
     let offline = Machine::with(&[JAVA_17, maven]);
@@ -101,6 +105,9 @@ fn a_taken_port_is_named_before_anything_is_fetched() {
     let _taken = TcpListener::bind("127.0.0.1:22981").unwrap();
     let error = machine.refuses(1, &mut machine.up(&["--port-base", "22900"]));
     assert!(error.contains("port 22981 is taken") && error.contains("--port-base"), "{error}");
+    let _taken = TcpListener::bind("127.0.0.1:22925").unwrap();
+    let error = machine.refuses(1, machine.up(&["--port-base", "22900"]).args(ONLY_KAFKA));
+    assert!(error.contains("port 22925 is taken") && error.contains("--port-base"), "{error}");
 }
 
 #[test]
@@ -122,7 +129,9 @@ fn what_cannot_be_used_is_bad_usage() {
     for (arguments, says) in [
         (&["--flink", "3"] as &[&str], "2.3.0 and 1.20.5"),
         (&["--port-base", "80"], "--port-base"),
-        (&["--taskmanagers", "0"], "--taskmanagers"),
+        (&["--taskmanagers", "10"], "--taskmanagers"),
+        (&["--taskmanagers", "0"], "give --kafka"),
+        (&["--taskmanagers", "0", "--kafka", "--job", "paced"], "no Flink"),
         (&["--parallelism", "5"], "there are 4 slots"),
         (&["--rates", "60"], "60:2000"),
         (&["--interval", "0s"], "10ms"),
@@ -204,10 +213,14 @@ impl Place {
 
     /// Pids of the lab's processes; all of the expected ones are alive.
     fn pids(&self) -> Vec<i32> {
+        self.pids_of(&["jobmanager", "taskmanager-1", "taskmanager-2"])
+    }
+
+    fn pids_of(&self, expected: &[&str]) -> Vec<i32> {
         let status = self.status();
         let processes = status["processes"].as_array().unwrap();
         let roles: Vec<&str> = processes.iter().map(|p| p["role"].as_str().unwrap()).collect();
-        assert_eq!(roles, ["jobmanager", "taskmanager-1", "taskmanager-2"], "{status:#}");
+        assert_eq!(roles, expected, "{status:#}");
         processes.iter().map(|p| p["pid"].as_i64().unwrap() as i32).collect()
     }
 
@@ -382,5 +395,30 @@ fn a_process_that_dies_is_named_and_its_log_is_kept() {
     assert_eq!(place.status()["phase"], "ended");
     let (code, _, stderr) = place.run(&["down"]);
     assert_eq!(code, Some(0), "{stderr}");
+    place.nothing_is_left();
+}
+
+#[test]
+#[ignore = "starts a real Kafka: ./test.sh runs it"]
+fn a_broker_alone_is_shown_and_ended() {
+    let place = Place::new(27_300);
+    let mut up = place.up(&ONLY_KAFKA);
+    let told = up.is_up();
+    assert!(told.starts_with("Kafka 4.3.0 is up: 127.0.0.1:27325\nIn another"), "{told}");
+    let status = place.status();
+    assert_eq!((&status["phase"], &status["kafka"]), (&"up".into(), &"4.3.0".into()));
+    assert_eq!(status["bootstrap"], "127.0.0.1:27325");
+    assert_eq!((&status["flink"], &status["rest_url"]), (&Value::Null, &Value::Null));
+    let broker = place.pids_of(&["broker"])[0];
+    let (_, words, _) = place.run(&["status"]);
+    assert!(words.starts_with("Kafka 4.3.0 is up: 127.0.0.1:27325\n"), "{words}");
+    assert!(words.contains(&format!("broker         pid {broker}")), "{words}");
+
+    up.kill();
+    let (_, words, _) = place.run(&["status"]);
+    assert!(words.contains("(Kafka 4.3.0 at 127.0.0.1:27325), but the khaos that"), "{words}");
+    let (code, stdout, stderr) = place.run(&["down"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("1 process ran"), "{stdout}");
     place.nothing_is_left();
 }
