@@ -15,6 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::Mutex;
 use tokio::time::Duration;
 
@@ -163,14 +164,23 @@ async fn a_broker_alone_serves_and_keeps_what_it_has() {
 }
 
 #[tokio::test]
-#[ignore = "starts a real Kafka: ./test.sh runs it"]
-async fn who_has_no_right_is_refused() {
+#[ignore = "starts a real Flink and a real Kafka: ./test.sh runs it"]
+async fn beside_flink_a_broker_refuses_who_has_no_right_and_its_death_is_told() {
     const PORT_BASE: u16 = 27_100;
     let _alone = ONE_AT_A_TIME.lock().await;
     let dir = tempfile::tempdir().unwrap();
     let kafka = LabKafka { authorization: true, ..LabKafka::default() };
-    let config = LabConfig { kafka: Some(kafka), ..config(dir.path(), PORT_BASE) };
-    let lab = Lab::up(config, |_| ()).await.unwrap();
+    let config =
+        LabConfig { task_managers: 2, kafka: Some(kafka), ..config(dir.path(), PORT_BASE) };
+    let mut lab = Lab::up(config, |_| ()).await.unwrap();
+    let folder = lab.folder().to_owned();
+    let (first, second) = (Role::TaskManager(1), Role::TaskManager(2));
+    assert_eq!(roles(&lab), [Role::JobManager, first, second, Role::Broker]);
+    let told = status(&folder).unwrap();
+    assert_eq!(told.rest_url.as_deref(), Some(lab.rest_url()));
+    assert!(told.flink.is_some() && told.bootstrap.as_deref() == lab.bootstrap(), "{told:?}");
+    assert!(told.processes.iter().all(|process| process.alive), "{told:?}");
+    lab.submit(&PacedJob::default()).await.unwrap();
 
     let admin = client_of(&lab, LabKafka::ADMIN, LabKafka::PASSWORD);
     let guest = client_of(&lab, LabKafka::GUEST, LabKafka::PASSWORD);
@@ -180,36 +190,13 @@ async fn who_has_no_right_is_refused() {
     has_all(&admin, 10);
     let refused = KafkaError::MessageProduction(RDKafkaErrorCode::TopicAuthorizationFailed);
     assert_eq!(produce(&guest, 10..11), [Err(refused)]);
-
     let stranger = client_of(&lab, LabKafka::ADMIN, "guessed");
     let stranger: BaseConsumer = stranger.create().unwrap();
     assert!(stranger.fetch_metadata(None, Duration::from_secs(1)).is_err());
-}
-
-#[tokio::test]
-#[ignore = "starts a real Flink and a real Kafka: ./test.sh runs it"]
-async fn flink_and_kafka_are_in_one_lab() {
-    const PORT_BASE: u16 = 27_200;
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let dir = tempfile::tempdir().unwrap();
-    let config = LabConfig { task_managers: 2, ..config(dir.path(), PORT_BASE) };
-    let mut lab = Lab::up(config, |_| ()).await.unwrap();
-    let (folder, bootstrap) = (lab.folder().to_owned(), lab.bootstrap().map(str::to_owned));
-    let (first, second) = (Role::TaskManager(1), Role::TaskManager(2));
-    assert_eq!(roles(&lab), [Role::JobManager, first, second, Role::Broker]);
-    let told = status(&folder).unwrap();
-    assert_eq!(told.rest_url.as_deref(), Some(lab.rest_url()));
-    assert!(told.flink.is_some() && told.bootstrap == bootstrap, "{told:?}");
-    assert!(told.processes.iter().all(|process| process.alive), "{told:?}");
-
-    assert_eq!(create_topic(&client(&lab)).await, Ok(()));
-    assert_eq!(produce(&client(&lab), 0..10), (0..10).map(Ok).collect::<Vec<_>>());
-    lab.submit(&PacedJob::default()).await.unwrap();
 
     // Not by us: a broker that dies ends the lab, and says so.
     let broker = lab.processes().into_iter().find(|(role, _)| *role == Role::Broker).unwrap().1;
-    let pid = rustix::process::Pid::from_raw(i32::try_from(broker).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(broker.cast_signed()).unwrap(), Signal::KILL).unwrap();
     let failed = tokio::time::timeout(PATIENCE, lab.watch()).await.unwrap();
     assert!(matches!(failed, LabError::LogsKept { .. }), "{failed}");
     assert!(failed.to_string().contains("the broker died by signal 9"), "{failed}");
