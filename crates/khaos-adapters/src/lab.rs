@@ -122,7 +122,7 @@ impl LabConfig {
     }
 
     fn refuse_impossible(&self) -> Result<(), LabError> {
-        let fewest = if self.kafka.is_some() { 0 } else { 1 };
+        let fewest = u8::from(self.kafka.is_none());
         if !(fewest..=9).contains(&self.task_managers) {
             return Err(LabError::TaskManagers { asked: self.task_managers });
         }

@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn a_place_without_room_is_refused() {
         let error = enough_space(Path::new("/proc"), "--cache").unwrap_err().to_string();
-        assert!(error.starts_with("/proc: 0 MB are free, the lab needs 300"), "{error}");
+        assert!(error.starts_with("/proc: 0 MB are free, the lab needs 400"), "{error}");
         assert!(error.contains("--cache"), "{error}");
     }
 
