@@ -362,7 +362,8 @@ fn a_flipped_bit_anywhere_is_an_error_or_a_cut_and_never_a_wrong_event() {
     // Where the last frame begins: it is the first of which no other says that it was on disk.
     let last = synced[synced.len() - 2].0;
     let (mut errors, mut cuts) = (0, 0);
-    for name in ["manifest.json", "00000000.segment", "00000001.segment"] {
+    let newest = "00000001.segment";
+    for name in ["manifest.json", "00000000.segment", newest] {
         let whole = fs::read(path.join(name)).unwrap();
         for place in 0..whole.len() {
             copy(&path, &broken);
@@ -374,6 +375,7 @@ fn a_flipped_bit_anywhere_is_an_error_or_a_cut_and_never_a_wrong_event() {
                 Ok(recording) => recording,
                 Err(error) => {
                     assert!(error.to_string().contains(name), "{said}: {error}");
+                    assert!(name != newest || (place as u64) < last, "{said}: {error}");
                     assert!(Writer::resume(&broken).is_err(), "{said}");
                     errors += 1;
                     continue;
@@ -390,6 +392,7 @@ fn a_flipped_bit_anywhere_is_an_error_or_a_cut_and_never_a_wrong_event() {
             let verified = recording.verify(|_| {});
             if let Some(error) = error {
                 assert!(error.to_string().contains(name), "{said}: {error}");
+                assert!(name != newest || (place as u64) < last, "{said}: {error}");
                 assert!(verified.is_err(), "{said}");
                 errors += 1;
             } else if let Some(torn) = verified.unwrap().torn {
@@ -566,6 +569,7 @@ fn what_cannot_be_is_refused_and_does_no_harm() {
     let error = writer.append_ends(0, &BTreeMap::new()).unwrap_err();
     assert!(matches!(error, RecordingError::EventsOnly { .. }), "{error}");
     // A topic may get more partitions than it had.
+    assert_eq!(writer.next_offsets(), &BTreeMap::from([(0, 11)]));
     append(&mut writer, &[Owned::new(7, 0, 0, b""), Owned::new(0, 11, 0, b"")]);
     writer.finish().unwrap();
     assert_eq!(read(&path).len(), 3);

@@ -101,13 +101,13 @@ impl Writer {
         if bytes > frame::LARGEST {
             return Err(RecordingError::TooLarge { partition, offset, bytes });
         }
-        let next = self.next_offsets.entry(partition).or_insert(0);
-        if offset < *next || offset == i64::MAX {
-            return Err(RecordingError::Backwards { partition, offset, next: *next });
+        let next = self.next_offsets.get(&partition).copied().unwrap_or(0);
+        if offset < next || offset == i64::MAX {
+            return Err(RecordingError::Backwards { partition, offset, next });
         }
         let added = log.append(event, bytes);
         if added.is_ok() {
-            *next = offset + 1;
+            self.next_offsets.insert(partition, offset + 1);
         }
         self.failed = added.is_err();
         added
@@ -124,6 +124,9 @@ impl Writer {
             let (dir, topic) = (self.dir.clone(), self.manifest.topic.clone());
             return Err(RecordingError::EventsOnly { dir, topic });
         };
+        if self.failed {
+            return Err(RecordingError::Failed { dir: self.dir.clone() });
+        }
         log.add(at_ms, ends)?;
         self.next_offsets.extend(ends);
         Ok(())
