@@ -74,6 +74,10 @@ impl RecordArgs {
         })?;
         self.greet(&recorder)?;
 
+        // Before anything is recorded: from then on it ends in good order.
+        let _entered = runtime.enter();
+        let mut interrupted = signal(SignalKind::interrupt()).context("signals")?;
+        let mut asked_to_end = signal(SignalKind::terminate()).context("signals")?;
         let stop = Arc::new(AtomicBool::new(false));
         let (tell, mut done) = oneshot::channel::<()>();
         let worker = std::thread::spawn({
@@ -86,15 +90,13 @@ impl RecordArgs {
             }
         });
         runtime.block_on(async {
-            let mut asked_to_end = signal(SignalKind::terminate()).context("signals")?;
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
+                _ = interrupted.recv() => {}
                 _ = asked_to_end.recv() => {}
                 _ = &mut done => {}
             }
-            stop.store(true, Ordering::Relaxed);
-            anyhow::Ok(())
-        })?;
+        });
+        stop.store(true, Ordering::Relaxed);
         let (recorded, result) = worker.join().map_err(|_| anyhow!("the recorder panicked"))?;
         self.conclude(&recorded, result.err().map(anyhow::Error::from))
     }

@@ -127,6 +127,8 @@ pub struct Recorded {
     pub uncommitted: Option<String>,
     /// What retention took before it could be read, in this run and before.
     pub gaps: Vec<Gap>,
+    /// What an earlier run had left half-written; it was read again.
+    pub cut: Option<String>,
 }
 
 impl Recorded {
@@ -249,6 +251,7 @@ impl Recorder {
             committed: commits.committed,
             uncommitted: commits.uncommitted,
             gaps: self.kept.gaps,
+            cut: self.cut.map(|cut| cut.to_string()),
         };
         (recorded, finished.map(drop))
     }

@@ -14,6 +14,8 @@ use crate::sums::{events, of_recording, of_topic};
 
 /// How many events the round trip has; more where KHAOS_EVENTS says so.
 const EVENTS: u64 = 400_000;
+/// In so many parts.
+const SLICES: u64 = 40;
 /// How often the recorder is killed meanwhile.
 const KILLS: u64 = 4;
 
@@ -45,10 +47,9 @@ async fn caught_up(broker: &Broker, topic: &str, partitions: i32, out: &Path) {
     wait_for("the recording to catch up", async || (next_offsets(out) == ends).then_some(())).await;
 }
 
-fn committed_is_on_disk(broker: &Broker, topic: &str, partitions: i32, out: &Path) {
-    let group = format!("khaos-record-{topic}");
+fn committed_is_on_disk(broker: &Broker, group: &str, topic: &str, partitions: i32, out: &Path) {
     // First what is committed: the recording may only be further.
-    let committed = broker.committed(&group, topic, partitions);
+    let committed = broker.committed(group, topic, partitions);
     let recorded = next_offsets(out);
     for (partition, offset) in committed {
         let next = recorded.get(&partition).copied().unwrap_or(0);
@@ -91,8 +92,8 @@ async fn killed_and_started_again(broker: &Broker) {
         let client = broker.client.clone();
         move || {
             // In slices, so that the recorder is killed while there is more to come.
-            let slice = all / 100;
-            for n in 0..100 {
+            let slice = all / SLICES;
+            for n in 0..SLICES {
                 produce(&client, topic, partitions as u64, n * slice..(n + 1) * slice);
                 std::thread::park_timeout(Duration::from_millis(50));
             }
@@ -108,7 +109,7 @@ async fn killed_and_started_again(broker: &Broker) {
         .await;
         recorder.killed();
         println!("killed at {} events on disk", events(&of_recording(&out)));
-        committed_is_on_disk(broker, topic, partitions, &out);
+        committed_is_on_disk(broker, "khaos-record-clicks", topic, partitions, &out);
     }
     let recorder = Khaos::starts(&arguments(broker, topic, &out));
     producer.join().unwrap();
@@ -117,13 +118,13 @@ async fn killed_and_started_again(broker: &Broker) {
     assert_eq!(said.code, Some(0), "{said:?}");
     let document = said.json();
     assert_eq!(document["ended"], "told");
-    assert_eq!(document["events_total"], all / 100 * 100);
+    assert_eq!(document["events_total"], all / SLICES * SLICES);
     assert_eq!(document["gaps"], serde_json::json!([]));
     assert_eq!(document["committed"], document["next_offsets"], "{document}");
     let group = format!("khaos-record-{topic}");
     assert_eq!(broker.committed(&group, topic, partitions), next_offsets(&out));
     let (recorded, topic) = (of_recording(&out), of_topic(&broker.client, topic, &BTreeMap::new()));
-    assert_eq!(events(&topic), all / 100 * 100);
+    assert_eq!(events(&topic), all / SLICES * SLICES);
     assert_eq!(recorded, topic);
 }
 
@@ -183,7 +184,8 @@ async fn a_full_disk(broker: &Broker) {
     // The system's own limit; the signal that comes with it would end the process without a word.
     let script = r#"trap '' XFSZ; ulimit -f 1000; exec "$0" "$@""#;
     shell.args(["-c", script, env!("CARGO_BIN_EXE_khaos")]);
-    let said = Khaos::of(shell.args(arguments(broker, "clicks", &out))).ends();
+    let arguments = with(arguments(broker, "clicks", &out), &["--group", "full"]);
+    let said = Khaos::of(shell.args(&arguments)).ends();
     assert_eq!(said.code, Some(1), "{said:?}");
     let document = said.json();
     assert_eq!(document["ended"], "failed");
@@ -193,9 +195,9 @@ async fn a_full_disk(broker: &Broker) {
         "{error}"
     );
     assert!(said.errors.contains(error), "{said:?}");
-    committed_is_on_disk(broker, "clicks", 4, &out);
+    committed_is_on_disk(broker, "full", "clicks", 4, &out);
 
-    let recorder = Khaos::starts(&arguments(broker, "clicks", &out));
+    let recorder = Khaos::starts(&arguments);
     caught_up(broker, "clicks", 4, &out).await;
     assert_eq!(recorder.told_to_end().code, Some(0));
     assert_eq!(of_recording(&out), of_topic(&broker.client, "clicks", &BTreeMap::new()));
