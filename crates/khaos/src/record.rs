@@ -162,7 +162,7 @@ fn in_words(recorded: &Recorded) -> String {
     );
     if !recorded.gaps.is_empty() {
         text += &format!(
-            "\nRetention deleted up to {} offsets before they were recorded, in {} gaps.",
+            "\nRetention deleted up to {} offsets before they were recorded (gaps: {}).",
             recorded.lost(),
             recorded.gaps.len()
         );

@@ -15,6 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep_until};
 
@@ -206,10 +207,21 @@ impl Khaos {
     /// -9.
     pub(crate) fn killed(self) {}
 
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
+    }
+
+    pub(crate) fn stands_still(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn goes_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Asked to end as service managers do it. What it said.
     pub(crate) fn told_to_end(self) -> Said {
-        let pid = rustix::process::Pid::from_child(self.0.as_ref().unwrap());
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.ends()
     }
 

@@ -70,6 +70,8 @@ fn what_is_recorded_of_a_real_broker() {
         no_such_topic(&broker);
         a_budget_and_a_gap(&broker).await;
         told("a budget and a gap");
+        a_gap_while_it_runs(&broker).await;
+        told("a gap while it runs");
         a_full_disk(&broker).await;
         told("a full disk");
         new_partitions_and_another_topic(&broker).await;
@@ -179,6 +181,34 @@ async fn a_budget_and_a_gap(broker: &Broker) {
     // It stays a fact.
     let said = khaos(&with(arguments(broker, "budget", &out), &["--for", "1s"]));
     assert_eq!((said.code, &said.json()["gaps"]), (Some(0), &document["gaps"]));
+}
+
+/// Retention overtakes a recorder that stands still: what is lost is told, to the event, and the rest is
+/// recorded.
+async fn a_gap_while_it_runs(broker: &Broker) {
+    broker.create("overtaken", 2).await;
+    broker.produce("overtaken", 2, 0..2_000);
+    let out = broker.new_folder("overtaken");
+    let recorder = Khaos::starts(&arguments(broker, "overtaken", &out));
+    caught_up(broker, "overtaken", 2, &out).await;
+    recorder.stands_still();
+    // More than one answer of the broker, which may be under way already, holds.
+    broker.produce("overtaken", 2, 2_000..60_000);
+    let ends = broker.ends("overtaken", 2);
+    broker.delete_records("overtaken", 0, ends[&0]).await;
+    broker.produce("overtaken", 2, 60_000..62_000);
+    recorder.goes_on();
+    caught_up(broker, "overtaken", 2, &out).await;
+    let said = recorder.told_to_end();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let document = said.json();
+    let lost = document["lost_at_most"].as_u64().unwrap();
+    assert!(lost > 0, "{document}");
+    assert_eq!(
+        (&document["gaps"][0]["partition"], &document["gaps"][0]["to"]),
+        (&0.into(), &ends[&0].into())
+    );
+    assert_eq!(events(&of_recording(&out)), 62_000 - lost);
 }
 
 /// No more can be written: one error, and everything goes on when there is room again.
