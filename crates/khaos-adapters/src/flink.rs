@@ -3,9 +3,9 @@
 //! [`Flink`] is one cluster as the ports `Jobs`, `Checkpoints` and `Metrics` show it. `rest` asks,
 //! `messages` are the answers as far as they are read, `deployment` makes one description of a job
 //! of several answers, `history` follows checkpoints beyond the ten that Flink keeps, `metrics`
-//! samples counters, both by a `task` of their own. Two actuators change the job's own interval:
-//! [`Redeployer`] starts the job again with it, as its [`Submission`] says, and [`LiveInterval`] asks a
-//! Flink that can. `doctor` says what to change before Khaos can drive, and why. What Flink was seen to
+//! samples counters, `positions` what Kafka sources have read, each by a `task` of its own. Two actuators
+//! change the job's own interval: [`Redeployer`] starts the job again with it, as its [`Submission`] says,
+//! and [`LiveInterval`] asks a Flink that can. `doctor` says what to change before Khaos can drive, and why. What Flink was seen to
 //! do, and every trap that this has to avoid, stands in
 //! `docs/flink.md`.
 
@@ -16,6 +16,7 @@ mod history;
 mod live_interval;
 mod messages;
 mod metrics;
+mod positions;
 mod redeploy;
 mod rest;
 #[cfg(test)]
@@ -41,6 +42,8 @@ pub use self::live_interval::LiveInterval;
 pub(crate) use self::messages::Errors;
 use self::messages::{JobSummary, Operation, OperationResult, Overview};
 use self::metrics::Sampler;
+use self::positions::PositionFollower;
+pub(crate) use self::positions::{Next, Positions, Reported};
 pub use self::redeploy::{Recovered, Redeployer};
 use self::rest::Rest;
 pub use self::submission::Submission;
@@ -63,6 +66,8 @@ struct Deployment {
     follower: Option<Follower>,
     /// Begins with the first question for readings.
     sampler: Option<Sampler>,
+    /// Begins with the first question for positions.
+    positions: Option<PositionFollower>,
 }
 
 impl Flink {
@@ -74,6 +79,39 @@ impl Flink {
 
     fn deployments(&self) -> MutexGuard<'_, BTreeMap<EngineJobId, Deployment>> {
         self.deployments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the Kafka sources of a deployment have read, over time. As with readings, that begins with the
+    /// first question.
+    pub(crate) async fn positions(
+        &self,
+        job: &EngineJobId,
+    ) -> Result<Arc<Mutex<Positions>>, PortError> {
+        let followed = |deployment: &Deployment| {
+            deployment.positions.as_ref().map(|follower| Arc::clone(&follower.positions))
+        };
+        let known = self.deployments().get(job).and_then(followed);
+        if let Some(positions) = known {
+            return Ok(positions);
+        }
+        // Only what is there is followed.
+        self.run(job).await?;
+        let mut deployments = self.deployments();
+        let deployment = deployments.entry(job.clone()).or_default();
+        let follower = deployment
+            .positions
+            .get_or_insert_with(|| PositionFollower::start(self.rest.clone(), job.clone()));
+        Ok(Arc::clone(&follower.positions))
+    }
+
+    /// The names of a deployment's sources, and what those of Kafka report, now. Takes a second.
+    pub(crate) async fn sources_now(
+        &self,
+        job: &EngineJobId,
+    ) -> Result<(Vec<String>, Reported), PortError> {
+        let found = metrics::find(&self.rest, job).await?;
+        let names = found.sources.into_iter().map(|source| source.name).collect();
+        Ok((names, positions::reported(&self.rest, job).await?))
     }
 
     /// The jobs that have not ended. Whatever was remembered of others is forgotten.

@@ -1,11 +1,14 @@
-//! Apache Kafka: what to tell a client ([`settings`]), what a cluster says of its topics, and a stretch of
-//! events once more ([`replay`]).
+//! Apache Kafka: what to tell a client ([`settings`]), what a cluster says of its topics, a live topic to
+//! disk ([`record`]), a stretch of events once more ([`replay`]), and what arrives and waits there for a job
+//! ([`load`]).
 //!
-//! Everything here waits for answers in the thread that asks; nothing is async.
+//! A [`Cluster`] waits for answers in the thread that asks.
 
 mod delivery;
+mod ends;
 pub mod error;
 mod hearing;
+pub mod load;
 pub mod pace;
 pub mod record;
 pub mod replay;
@@ -20,7 +23,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 pub use error::KafkaError;
@@ -55,7 +58,15 @@ impl fmt::Debug for Cluster {
 impl Cluster {
     /// A client of the cluster. Whether anybody is there shows with the first question.
     pub fn at(settings: &KafkaSettings) -> Result<Self, KafkaError> {
-        let config = settings.client()?;
+        Self::of(settings, &settings.client()?)
+    }
+
+    /// The same, but its ends are those of the logs, whatever transactions are open.
+    pub fn uncommitted(settings: &KafkaSettings) -> Result<Self, KafkaError> {
+        Self::of(settings, settings.client()?.set("isolation.level", "read_uncommitted"))
+    }
+
+    fn of(settings: &KafkaSettings, config: &ClientConfig) -> Result<Self, KafkaError> {
         let consumer =
             config.create_with_context(Hearing::default()).map_err(|error| not_made(&error))?;
         Ok(Self { consumer, bootstrap: settings.bootstrap().to_owned() })

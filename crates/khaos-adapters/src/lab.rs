@@ -52,7 +52,7 @@ pub use self::error::LabError;
 pub use self::injector::{Aimed, Broken, LabInjector, LabTarget};
 pub use self::log::PacedLog;
 pub use self::process::Role;
-pub use self::submit::{PacedJob, Rates, Then};
+pub use self::submit::{KafkaJob, PacedJob, Rates, Then};
 pub use self::version::{FlinkVersion, KAFKA_VERSION};
 
 /// What a lab is made of.
@@ -385,9 +385,28 @@ impl Lab {
     /// Runs a job, which this lab may break.
     pub async fn submit(&self, job: &PacedJob) -> Result<LabTarget, LabError> {
         self.config.refuse_without_flink()?;
-        let path = &self.installed.job_jar;
-        let jar = error::at(path, "--cache", std::fs::read(path))?;
-        let id = submit::submit(&self.client, &self.rest_url, jar, job).await?;
+        self.run(&self.submission(job)).await
+    }
+
+    /// Runs a job that reads topics of the broker, which this lab may break; its jar is built where no lab has
+    /// needed it yet. In a lab of Flink 2 with a broker.
+    pub async fn submit_kafka(
+        &self,
+        job: &KafkaJob,
+        report: impl Fn(&str),
+    ) -> Result<LabTarget, LabError> {
+        self.config.refuse_without_flink()?;
+        if !self.config.version.flink.starts_with("2.") {
+            return Err(LabError::Without { what: "Flink 2", setting: "version" });
+        }
+        let without = LabError::Without { what: "Kafka", setting: "kafka" };
+        let bootstrap = self.bootstrap().ok_or(without)?;
+        let jar = install::kafka_job(&self.config.cache, &report).await?;
+        self.run(&job.submission(&jar, bootstrap)).await
+    }
+
+    async fn run(&self, job: &Submission) -> Result<LabTarget, LabError> {
+        let id = submit::submit(&self.client, &self.rest_url, job).await?;
         Ok(LabTarget::submitted(id, &job.name))
     }
 
@@ -398,7 +417,7 @@ impl Lab {
 
     /// What it takes to run `job` by other means than [`Lab::submit`], as often as is wanted.
     pub fn submission(&self, job: &PacedJob) -> Submission {
-        submit::submission(&self.installed.job_jar, job)
+        job.submission(&self.installed.job_jar)
     }
 
     /// Kills the JobManager (SIGKILL), where it runs. Its jobs and uploaded jars are lost with it.

@@ -1,10 +1,12 @@
 //! `khaos.toml`: which job to follow, and what it has to keep.
 //!
 //! text → tables as written (private; serde refuses unknown keys) → [`Config`], in which nothing
-//! contradicts anything; by what the interval is changed is read in `change`. Every error names the file, the line and what to change. Jobs are a list
-//! although there is one for now: a file that is right today stays right when there may be several.
+//! contradicts anything; by what the interval is changed is read in `change`, where events come from
+//! in `kafka`. Every error names the file, the line and what to change. Jobs are a list although there is one
+//! for now: a file that is right today stays right when there may be several.
 
 mod change;
+mod kafka;
 
 use std::fmt;
 use std::ops::Range;
@@ -20,6 +22,8 @@ use toml::Spanned;
 
 pub use self::change::{Change, Redeploy};
 use self::change::{Kind, RedeployTable};
+pub use self::kafka::Kafka;
+use self::kafka::KafkaTable;
 use crate::duration::{interval, millis, seconds};
 use crate::input::BadInput;
 
@@ -60,6 +64,8 @@ pub struct Job {
     pub confidence: Confidence,
     /// The most checkpoints that it may take in an hour.
     pub checkpoints_per_hour: Option<u32>,
+    /// Where its events come from; what arrives and what waits is what its sources say where not said.
+    pub kafka: Option<Kafka>,
 }
 
 /// How far Khaos may go.
@@ -164,6 +170,7 @@ struct JobTable {
     interval: IntervalTable,
     #[serde(default)]
     budget: BudgetTable,
+    kafka: Option<Spanned<KafkaTable>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -225,8 +232,16 @@ fn parse(text: &str, folder: &Path) -> Result<Config, Wrong> {
 
 fn checked(table: Spanned<JobTable>, folder: &Path, store: &Path) -> Result<Job, Wrong> {
     let whole = table.span();
-    let JobTable { name, mode, change, redeploy, objectives: wanted, interval: intervals, budget } =
-        table.into_inner();
+    let JobTable {
+        name,
+        mode,
+        change,
+        redeploy,
+        objectives: wanted,
+        interval: intervals,
+        budget,
+        kafka,
+    } = table.into_inner();
     if name.get_ref().trim().is_empty() {
         return wrong(name.span(), "the name is empty: give the name that Flink shows");
     }
@@ -282,6 +297,7 @@ fn checked(table: Spanned<JobTable>, folder: &Path, store: &Path) -> Result<Job,
         max,
         confidence: wanted.confidence,
         checkpoints_per_hour: checkpoints_per_hour(budget, max)?,
+        kafka: kafka.map(|table| kafka::checked(table, folder)).transpose()?,
     })
 }
 
@@ -356,6 +372,7 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         std::fs::write(folder.path().join("orders.jar"), "jar").unwrap();
+        std::fs::write(folder.path().join("client.properties"), "client.id=x\n").unwrap();
         let all = parse(&all, folder.path()).unwrap();
         assert_eq!(all.flink, "http://127.0.0.1:8081");
         assert_eq!(all.prometheus.as_deref(), Some("http://127.0.0.1:9090"));
@@ -375,6 +392,11 @@ mod tests {
         assert_eq!(submission.entry_class.as_deref(), Some("shop.Orders"));
         assert_eq!((submission.arguments.len(), submission.parallelism), (2, 4));
         assert_eq!(submission.configuration.len(), 1);
+        assert_eq!(commented.job.kafka, None);
+        let kafka = all.job.kafka.unwrap();
+        assert_eq!(kafka.settings().unwrap().bootstrap(), "kafka-1:9092,kafka-2:9092");
+        assert_eq!(kafka.reads.topics, ["orders"]);
+        assert_eq!(kafka.reads.other_sources, ["Source: prices"]);
     }
 
     #[test]
@@ -446,6 +468,32 @@ mod tests {
             ),
             (format!("{}[store]\nfile = 1\n", file(keeps)), ["line 8: ", "`file`", "`path`"]),
             (file("name = \"p\"\n"), ["line 5: ", "duplicate", ""]),
+            (
+                file(&format!("{keeps}[job.kafka]\nbootstrap = \"b:1\"\n")),
+                ["line 7: ", "missing key", "`topics`"],
+            ),
+            (
+                file(&format!("{keeps}[job.kafka]\nbootstrap = \"b:1\"\ntopics = []\n")),
+                ["line 9: ", "names none", "every topic"],
+            ),
+            (
+                file(&format!("{keeps}[job.kafka]\ntopics = [\"t\"]\n")),
+                ["line 7: ", "where Kafka is", "set bootstrap"],
+            ),
+            (
+                file(&format!("{keeps}[job.kafka]\nbootstrap = \"b\"\ntopics = [\"t\"]\n")),
+                ["line 8: ", "'b' is no broker", "HOST:PORT"],
+            ),
+            (
+                file(&format!(
+                    "{keeps}[job.kafka]\nbootstrap = \"b:1\"\ntopics = [\"t\",\n\"t\"]\n"
+                )),
+                ["line 10: ", "names t twice", "leave one out"],
+            ),
+            (
+                file(&format!("{keeps}[job.kafka]\nconfig = \"no.file\"\ntopics = [\"t\"]\n")),
+                ["line 8: ", "no.file", "cannot be read"],
+            ),
         ];
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("khaos.toml");

@@ -1,17 +1,20 @@
 //! `khaos doctor`: can this job be driven, and what should change first? Made to be read at three in
 //! the morning: what is wrong comes first, with what to set; what is well is one line each.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use khaos_adapters::flink::Flink;
 use khaos_adapters::flink::doctor::{Change, Examination, Finding, Mode, Restart, Verdict};
+use khaos_adapters::kafka::load;
 use khaos_control::ports::Jobs;
-use khaos_core::job::JobKey;
+use khaos_core::job::{EngineJobId, JobKey};
 use khaos_core::units::Seconds;
 use serde_json::json;
 
 use crate::clock;
+use crate::config::{self, Config, Kafka};
 use crate::input::BadInput;
 use crate::output::say;
 
@@ -25,6 +28,9 @@ pub struct DoctorArgs {
     /// Flink's REST API: the address of the JobManager's web interface.
     #[arg(long, default_value = URL)]
     url: String,
+    /// The file for khaos run, which names Flink and the job; its [job.kafka] is examined, too.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["job", "url"])]
+    config: Option<PathBuf>,
     /// How long to wait for the checkpoint that is triggered.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = crate::duration::seconds)]
     wait: Seconds,
@@ -41,13 +47,21 @@ impl DoctorArgs {
     }
 
     async fn examine(self) -> anyhow::Result<ExitCode> {
-        let flink = Flink::at(&self.url, clock::anchored())
-            .map_err(|error| BadInput(format!("--url: {error}")))?;
-        let job = match self.job {
-            Some(job) => Some(JobKey(job)),
-            None => the_only_one(&flink, &self.url).await?,
+        let config = self.config.as_deref().map(config::read).transpose()?;
+        let (named, url, kafka) = match config {
+            Some(Config { flink, job, .. }) => (Some(job.key), flink, job.kafka),
+            None => (self.job.map(JobKey), self.url, None),
         };
-        let examination = flink.examine(job.as_ref(), self.wait).await;
+        let flink = Flink::at(&url, clock::anchored())
+            .map_err(|error| BadInput(format!("--url: {error}")))?;
+        let job = match named {
+            Some(job) => Some(job),
+            None => the_only_one(&flink, &url).await?,
+        };
+        let mut examination = flink.examine(job.as_ref(), self.wait).await;
+        if let Some(kafka) = kafka {
+            add_load(&mut examination, &flink, &kafka).await?;
+        }
         // What has no name of its own is driven by its id.
         let typed = job.map(|job| job.0);
         let summary = summary(&examination, typed.as_deref());
@@ -62,6 +76,19 @@ impl DoctorArgs {
         let driven = examination.drivable.is_some();
         Ok(if driven { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Whether what arrives and what waits can be read off Kafka.
+async fn add_load(
+    examination: &mut Examination,
+    flink: &Flink,
+    kafka: &Kafka,
+) -> Result<(), BadInput> {
+    let settings = kafka.settings().map_err(|error| BadInput(format!("[job.kafka] {error}")))?;
+    let job = examination.engine_id.clone().map(EngineJobId);
+    let findings = load::doctor::examine(flink, job.as_ref(), &settings, &kafka.reads).await;
+    examination.add(findings);
+    Ok(())
 }
 
 /// The job to examine where none was named. Where Flink does not answer, the examination says so.

@@ -1,8 +1,8 @@
 //! `khaos run`: follow one job for as long as it lives.
 //!
 //! [`Daemon`] is the whole of it over the ports, in whatever time its clock tells; the command wires
-//! it to Flink, to Prometheus where there is one, to real time and a store on disk, and tells what is recorded as it is recorded
-//! (`telling`).
+//! it to Flink, to Prometheus and Kafka where there are some, to real time and a store on disk, and tells what
+//! is recorded as it is recorded (`telling`).
 
 mod telling;
 
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use khaos_adapters::flink::{Flink, LiveInterval, Redeployer};
+use khaos_adapters::kafka::load::KafkaLoad;
 use khaos_adapters::prometheus::Prometheus;
 use khaos_adapters::sqlite::SqliteStore;
 use khaos_control::ReconcileError;
@@ -29,7 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::telling::Telling;
 use crate::clock;
-use crate::config::{Change, Job, Mode, Redeploy, read};
+use crate::config::{Change, Job, Kafka, Mode, Redeploy, read};
 use crate::input::BadInput;
 use crate::output::say;
 use crate::simulate::watched::Watched;
@@ -160,6 +161,10 @@ pub fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
             })?),
             None => flink.clone(),
         };
+        let metrics = match &config.job.kafka {
+            Some(kafka) => of_kafka(kafka, metrics, &flink, clock).context("[job.kafka]")?,
+            None => metrics,
+        };
         let store = Arc::new(SqliteStore::open(&config.store)?);
         let actuator = tokio::select! {
             biased;
@@ -195,6 +200,17 @@ pub fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
         }
         ended
     })
+}
+
+/// `metrics`, but what arrives and what waits, which Kafka tells.
+fn of_kafka(
+    kafka: &Kafka,
+    metrics: Arc<dyn Metrics>,
+    flink: &Arc<Flink>,
+    clock: Clock,
+) -> anyhow::Result<Arc<dyn Metrics>> {
+    let (flink, settings) = (flink.as_ref().clone(), kafka.settings()?);
+    Ok(Arc::new(KafkaLoad::new(metrics, flink, &settings, kafka.reads.clone(), clock)?))
 }
 
 /// What changes the interval of `job`. A redeploy that a khaos before this one left unfinished is ended

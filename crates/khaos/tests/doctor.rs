@@ -44,6 +44,24 @@ fn what_is_no_address_is_bad_usage() {
     assert!(stderr.contains("--url: 'flink' is no address"), "{stderr}");
 }
 
+/// Nobody listens at either address.
+#[test]
+fn the_kafka_of_a_configuration_is_examined_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("khaos.toml");
+    let text = "[flink]\nurl = \"http://127.0.0.1:1\"\n[[job]]\nname = \"my-job\"\n\
+                [job.objectives]\nrecovery = \"3m\"\n\
+                [job.kafka]\nbootstrap = \"127.0.0.1:1\"\ntopics = [\"orders\"]\n";
+    std::fs::write(&path, text).unwrap();
+    let config = ["--config", path.to_str().unwrap()];
+    let (code, report, stderr) = doctor(&config);
+    assert_eq!((code, stderr.as_str()), (Some(1), ""));
+    assert!(report.contains("PROBLEM  reach: Flink does not answer"), "{report}");
+    assert!(report.contains("PROBLEM  kafka: no Kafka broker answers at 127.0.0.1:1"), "{report}");
+    let (code, _, stderr) = doctor(&["my-job", config[0], config[1]]);
+    assert_eq!(code, Some(2), "{stderr}");
+}
+
 /// A job of one slot, with checkpoint settings of its own.
 fn job(name: &str, settings: &[(&str, &str)]) -> PacedJob {
     PacedJob {

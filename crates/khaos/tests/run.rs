@@ -233,6 +233,7 @@ fn job() -> Job {
         max: None,
         confidence: Confidence::Mean,
         checkpoints_per_hour: None,
+        kafka: None,
     }
 }
 

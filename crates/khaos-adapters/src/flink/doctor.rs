@@ -96,20 +96,20 @@ impl Finding {
         Self { check, verdict, prevents_driving: false, seen, why: None, change: None }
     }
 
-    fn ok(check: &'static str, seen: impl Into<String>) -> Self {
+    pub(crate) fn ok(check: &'static str, seen: impl Into<String>) -> Self {
         Self::new(check, Verdict::Ok, seen)
     }
 
-    fn advice(check: &'static str, seen: impl Into<String>) -> Self {
+    pub(crate) fn advice(check: &'static str, seen: impl Into<String>) -> Self {
         Self::new(check, Verdict::Advice, seen)
     }
 
-    fn problem(check: &'static str, seen: impl Into<String>) -> Self {
+    pub(crate) fn problem(check: &'static str, seen: impl Into<String>) -> Self {
         Self::new(check, Verdict::Problem, seen)
     }
 
     /// What Flink would not tell.
-    fn unknown(check: &'static str, what: &str, why: &PortError) -> Self {
+    pub(crate) fn unknown(check: &'static str, what: &str, why: &PortError) -> Self {
         Self::new(check, Verdict::Unknown, format!("{what} could not be read: {why}"))
     }
 
@@ -118,7 +118,7 @@ impl Finding {
         self
     }
 
-    fn because(mut self, why: impl Into<String>) -> Self {
+    pub(crate) fn because(mut self, why: impl Into<String>) -> Self {
         self.why = Some(why.into());
         self
     }
@@ -139,7 +139,7 @@ impl Finding {
         self
     }
 
-    fn doing(mut self, restart: Restart, what: impl Into<String>) -> Self {
+    pub(crate) fn doing(mut self, restart: Restart, what: impl Into<String>) -> Self {
         let change = self.change_mut();
         change.what = Some(what.into());
         change.restart = restart;
@@ -192,10 +192,24 @@ pub struct Examination {
 }
 
 impl Examination {
-    fn new(rest: &Rest, mut findings: Vec<Finding>) -> Self {
-        findings.sort_by_key(|finding| (!finding.prevents_driving, finding.verdict));
+    fn new(rest: &Rest, findings: Vec<Finding>) -> Self {
         let url = rest.base().to_owned();
-        Self { url, flink: None, job: None, engine_id: None, drivable: None, findings }
+        let mut examination = Self {
+            url,
+            flink: None,
+            job: None,
+            engine_id: None,
+            drivable: None,
+            findings: Vec::new(),
+        };
+        examination.add(findings);
+        examination
+    }
+
+    /// What was checked beside.
+    pub fn add(&mut self, findings: Vec<Finding>) {
+        self.findings.extend(findings);
+        self.findings.sort_by_key(|finding| (!finding.prevents_driving, finding.verdict));
     }
 }
 

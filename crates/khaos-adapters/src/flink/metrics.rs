@@ -21,12 +21,12 @@ use super::task::{Beat, Task};
 use crate::counters::Counters;
 
 /// Time between two samples, ms.
-const PERIOD_MS: i64 = 5_000;
+pub(super) const PERIOD_MS: i64 = 5_000;
 /// Flink fetches values when it is asked, and answers with those before: so it is asked twice, this
 /// far apart, ms.
 pub(super) const FETCHED_MS: i64 = 700;
 /// How long samples are kept, s: longer than anybody looks back.
-const REMEMBERED_S: f64 = 4_200.0;
+pub(super) const REMEMBERED_S: f64 = 4_200.0;
 /// Samples after which names are looked up again while a source shows no lag: some register it late.
 const LOOK_AGAIN: u32 = 12;
 /// Longest list of names in one question, bytes: Flink takes 4,096 for the whole line.
@@ -34,7 +34,8 @@ const LINE: usize = 3_000;
 /// Most latency histograms that are read of a job: it has one per operator, subtask and source.
 const HISTOGRAMS: usize = 200;
 
-const TIMES: [&str; 3] =
+/// Counters that add up to the time that a subtask has been running, ms.
+pub(super) const TIMES: [&str; 3] =
     ["accumulateBusyTimeMs", "accumulateIdleTimeMs", "accumulateBackPressuredTimeMs"];
 
 /// Samples one deployment for as long as it is there. Dropping it stops it.
@@ -261,7 +262,8 @@ async fn read(
     Ok((counters, latency))
 }
 
-async fn values(
+/// Values of a vertex' metrics, over its subtasks. One name that no subtask has, and there are none.
+pub(super) async fn values(
     rest: &Rest,
     id: &EngineJobId,
     vertex: &str,

@@ -31,6 +31,10 @@ macro_rules! job_files {
 }
 const JOBS: &[(&str, &str)] = &job_files![
     "pom.xml",
+    "kafka/pom.xml",
+    "kafka/src/main/java/khaos/lab/EventsByOffset.java",
+    "kafka/src/main/java/khaos/lab/KafkaJob.java",
+    "kafka/src/main/java/khaos/lab/KafkaJobOptions.java",
     "paced/pom.xml",
     "paced/src/main/java/khaos/lab/Arguments.java",
     "paced/src/main/java/khaos/lab/CountingSink.java",
@@ -49,6 +53,10 @@ const JOBS: &[(&str, &str)] = &job_files![
     "paced/src/main/java/khaos/lab/RateSchedule.java",
     "paced/src/main/java/khaos/lab/Start.java",
 ];
+
+/// The module that runs on every Flink, and the one that reads Kafka.
+const PACED: &str = "paced";
+const KAFKA: &str = "kafka";
 
 /// What a lab is started from. What it does not have need not be there.
 #[derive(Debug)]
@@ -76,7 +84,7 @@ pub(super) async fn install(
         java,
         flink: flink.folder(&cache),
         kafka: kafka.folder(&cache),
-        job_jar: cache.join(format!("paced-job-{}.jar", key(JOBS.iter().copied()))),
+        job_jar: job_jar(&cache, PACED),
     };
     let no_flink = config.has_flink() && !installed.flink.exists();
     let no_kafka = config.kafka.is_some() && !installed.kafka.exists();
@@ -92,7 +100,7 @@ pub(super) async fn install(
             kafka.get(&cache, report).await?;
         }
         if no_job && !installed.job_jar.exists() {
-            build_job(&cache, &installed.job_jar, report).await?;
+            build_job(PACED, &cache, report).await?;
         }
     }
     Ok(installed)
@@ -245,10 +253,30 @@ async fn alone(cache: &Path, report: &impl Fn(&str)) -> Result<File, LabError> {
     Ok(lock)
 }
 
-async fn build_job(cache: &Path, target: &Path, report: &impl Fn(&str)) -> Result<(), LabError> {
-    let what = "the lab's job";
-    let maven = maven(what)?;
-    report("Building the lab's job with Maven, once");
+/// The jar of the job that reads Kafka, built in `cache` where it is not there yet. Not every lab needs it.
+pub(super) async fn kafka_job(cache: &Path, report: &impl Fn(&str)) -> Result<PathBuf, LabError> {
+    let cache = at(cache, "--cache", cache.canonicalize())?;
+    let jar = job_jar(&cache, KAFKA);
+    if !jar.exists() {
+        enough_space(&cache, "--cache")?;
+        let _alone = alone(&cache, report).await?;
+        // Another khaos may have built it meanwhile.
+        if !jar.exists() {
+            build_job(KAFKA, &cache, report).await?;
+        }
+    }
+    Ok(jar)
+}
+
+/// Where the jar of `module` is in the cache.
+fn job_jar(cache: &Path, module: &str) -> PathBuf {
+    cache.join(format!("{module}-job-{}.jar", key(JOBS.iter().copied())))
+}
+
+async fn build_job(module: &str, cache: &Path, report: &impl Fn(&str)) -> Result<(), LabError> {
+    let what = format!("the lab's {module} job");
+    let maven = maven(&what)?;
+    report(&format!("Building {what} with Maven, once"));
     let folder = unfinished(cache)?;
     for (name, text) in JOBS {
         let path = folder.path().join(name);
@@ -257,11 +285,12 @@ async fn build_job(cache: &Path, target: &Path, report: &impl Fn(&str)) -> Resul
         at(&path, "--cache", std::fs::write(&path, text))?;
     }
     let mut command = Command::new(maven);
-    // The job's tests belong to whoever changes it: `./test.sh --long`.
-    command.arg("-Dmaven.test.skip=true").arg("package");
-    run(command, folder.path(), what).await?;
-    let jar = folder.path().join("paced/target/paced-job.jar");
-    at(target, "--cache", std::fs::rename(&jar, target))
+    // The jobs' tests belong to whoever changes them: `./test.sh --long`.
+    command.args(["-Dmaven.test.skip=true", "-pl", module, "-am", "package"]);
+    run(command, folder.path(), &what).await?;
+    let jar = folder.path().join(format!("{module}/target/{module}-job.jar"));
+    let target = job_jar(cache, module);
+    at(&target, "--cache", std::fs::rename(&jar, &target))
 }
 
 fn maven(what: &str) -> Result<PathBuf, LabError> {
@@ -331,7 +360,7 @@ mod tests {
     fn every_source_of_the_jobs_is_in_the_binary() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../lab/jobs");
         let mut there = vec!["pom.xml".to_owned()];
-        for module in ["paced"] {
+        for module in ["kafka", "paced"] {
             let java = format!("{module}/src/main/java/khaos/lab");
             let sources = std::fs::read_dir(folder.join(&java)).unwrap();
             let name = |source: std::fs::DirEntry| source.file_name().into_string().unwrap();

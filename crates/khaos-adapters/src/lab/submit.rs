@@ -1,4 +1,4 @@
-//! Submit: the lab's job, whose load, capacity and state are known.
+//! Submit: the lab's jobs, whose capacity and state are known.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use reqwest::{Client, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::error::LabError;
+use super::error::{LabError, at};
 use crate::flink::{Errors, Submission};
 
 /// What arrives: for how long (s) at which rate (events/s), one after the other.
@@ -156,53 +156,114 @@ impl PacedJob {
         arguments
     }
 
-    /// The body of `POST /jars/:id/run`.
-    fn run_request(&self) -> Value {
-        // The job gives itself no name, so that this one holds.
-        let mut configuration = self.flink_configuration.clone();
-        configuration.insert("pipeline.name".to_owned(), self.name.clone());
-        json!({
-            "programArgsList": self.arguments(),
-            "parallelism": self.parallelism,
-            "flinkConfiguration": configuration,
-        })
+    /// How it is run.
+    pub(super) fn submission(&self, jar: &Path) -> Submission {
+        Submission {
+            name: self.name.clone(),
+            jar: jar.to_owned(),
+            entry_class: None,
+            arguments: self.arguments(),
+            parallelism: self.parallelism,
+            configuration: self.flink_configuration.clone(),
+        }
     }
 }
 
-/// How `job` is run.
-pub(super) fn submission(jar: &Path, job: &PacedJob) -> Submission {
-    Submission {
-        name: job.name.clone(),
-        jar: jar.to_owned(),
-        entry_class: None,
-        arguments: job.arguments(),
-        parallelism: job.parallelism,
-        configuration: job.flink_configuration.clone(),
+/// The same work on the events of real topics. It needs a lab with a broker, and Flink 2.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KafkaJob {
+    /// Its name in Flink.
+    pub name: String,
+    /// What its source, which is called `events`, reads from the beginning.
+    pub topics: Vec<String>,
+    /// The group under which it commits its offsets with each checkpoint.
+    pub group: String,
+    /// What it sustains, events/s.
+    pub capacity: u64,
+    /// Size of its keyed state, bytes, once there were as many events as there are keys.
+    pub state_bytes: u64,
+    /// Over how many keys the state is spread.
+    pub keys: u32,
+    /// Subtasks of each of its vertices.
+    pub parallelism: u32,
+    /// Flink configuration of this job alone.
+    pub flink_configuration: BTreeMap<String, String>,
+}
+
+impl Default for KafkaJob {
+    fn default() -> Self {
+        Self {
+            name: "kafka".to_owned(),
+            topics: Vec::new(),
+            group: "khaos-lab".to_owned(),
+            capacity: 5_000,
+            state_bytes: 10_000_000,
+            keys: 1_024,
+            parallelism: 2,
+            flink_configuration: BTreeMap::new(),
+        }
     }
+}
+
+impl KafkaJob {
+    /// How it is run on the topics of the broker at `bootstrap`.
+    pub(super) fn submission(&self, jar: &Path, bootstrap: &str) -> Submission {
+        let arguments: Vec<String> = [
+            ("--bootstrap", bootstrap.to_owned()),
+            ("--topics", self.topics.join(",")),
+            ("--group", self.group.clone()),
+            ("--capacity", self.capacity.to_string()),
+            ("--state-bytes", self.state_bytes.to_string()),
+            ("--keys", self.keys.to_string()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
+        Submission {
+            name: self.name.clone(),
+            jar: jar.to_owned(),
+            entry_class: None,
+            arguments,
+            parallelism: self.parallelism,
+            configuration: self.flink_configuration.clone(),
+        }
+    }
+}
+
+/// The body of `POST /jars/:id/run`.
+fn run_request(job: &Submission) -> Value {
+    // The job gives itself no name, so that this one holds.
+    let mut configuration = job.configuration.clone();
+    configuration.insert("pipeline.name".to_owned(), job.name.clone());
+    json!({
+        "programArgsList": job.arguments,
+        "parallelism": job.parallelism,
+        "flinkConfiguration": configuration,
+    })
 }
 
 /// Uploads the jar and runs the job: its id.
 pub(super) async fn submit(
     client: &Client,
     rest_url: &str,
-    jar: Vec<u8>,
-    job: &PacedJob,
+    job: &Submission,
 ) -> Result<String, LabError> {
-    let part = Part::bytes(jar).file_name("paced-job.jar");
+    let jar = at(&job.jar, "--cache", std::fs::read(&job.jar))?;
+    let part = Part::bytes(jar).file_name("job.jar");
     let url = format!("{rest_url}/jars/upload");
     let upload = client.post(&url).multipart(Form::new().part("jarfile", part));
     let reply = answer(job, &url, upload.send().await).await?;
     let named = reply["filename"].as_str().and_then(|path| path.rsplit('/').next());
     let jar = named.ok_or_else(|| refused(job, format!("no file name in {reply}")))?;
     let url = format!("{rest_url}/jars/{jar}/run");
-    let run = client.post(&url).json(&job.run_request());
+    let run = client.post(&url).json(&run_request(job));
     let reply = answer(job, &url, run.send().await).await?;
     let id = reply["jobid"].as_str();
     id.map(str::to_owned).ok_or_else(|| refused(job, format!("no job id in {reply}")))
 }
 
 async fn answer(
-    job: &PacedJob,
+    job: &Submission,
     url: &str,
     sent: reqwest::Result<Response>,
 ) -> Result<Value, LabError> {
@@ -223,7 +284,7 @@ async fn answer(
     }
 }
 
-fn refused(job: &PacedJob, why: String) -> LabError {
+fn refused(job: &Submission, why: String) -> LabError {
     LabError::Refused { job: job.name.clone(), why }
 }
 
@@ -264,10 +325,20 @@ mod tests {
             flink_configuration: [("a".to_owned(), "b".to_owned())].into(),
             ..PacedJob::default()
         };
-        let request = job.run_request();
+        let request = run_request(&job.submission(Path::new("paced.jar")));
         assert_eq!(request["flinkConfiguration"], json!({"a": "b", "pipeline.name": "my job"}));
         let arguments = "--rates 3600:2000 --then hold --capacity 5000 --state-bytes 10000000 \
                          --keys 1024 --sources 2 --report-lag false --epoch-ms 7 --deliveries /a";
         assert_eq!(request["programArgsList"], json!(arguments.split(' ').collect::<Vec<_>>()));
+    }
+
+    #[test]
+    fn a_job_that_reads_kafka_is_told_what() {
+        let job =
+            KafkaJob { topics: vec!["a.b".to_owned(), "c".to_owned()], ..KafkaJob::default() };
+        let arguments = "--bootstrap h:1 --topics a.b,c --group khaos-lab --capacity 5000 \
+                         --state-bytes 10000000 --keys 1024";
+        let submission = job.submission(Path::new("kafka.jar"), "h:1");
+        assert_eq!(submission.arguments.join(" "), arguments);
     }
 }

@@ -40,8 +40,12 @@ final class PacedWork extends KeyedProcessFunction<Integer, Event, Long> {
             ballast.update(ballastOf((int) event.index()));
             return;
         }
-        pacer.work(TimeUnit.MILLISECONDS.toNanos(System.currentTimeMillis() - context.timestamp()));
         Long before = count.value();
+        // A source that does not prime leaves the state to the first event of each key.
+        if (before == null && ballast.value() == null) {
+            ballast.update(ballastOf((int) (event.index() % slots)));
+        }
+        pacer.work(TimeUnit.MILLISECONDS.toNanos(System.currentTimeMillis() - context.timestamp()));
         count.update(before == null ? 1 : before + 1);
         out.collect(event.index());
     }
