@@ -67,11 +67,10 @@ impl ClientContext for Hearing {
                 heard.refused = Some((code, plain(reason)));
                 heard.lately = Some(plain(reason));
             }
-            // It says that all are down, not why.
-            Code::AllBrokersDown => {}
             Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => {
                 heard.lately = Some(plain(reason));
             }
+            // Among them that all are down, which says not why.
             _ => {}
         }
     }
