@@ -11,7 +11,7 @@ use zstd::bulk::Decompressor;
 use super::Event;
 use super::error::{RecordingError, at};
 use super::folder;
-use super::frame::{self, Frame};
+use super::frame::{self, Frame, Step};
 use super::read::{PartitionFrames, Place};
 
 /// Segments that are open at once: partitions are read at about the same time.
@@ -120,7 +120,7 @@ impl Events {
                 frame::broken(&self.files.path(header.segment), header.position)
             };
             match frame.advance() {
-                Some(Some(timestamp_ms)) => {
+                Some(Step::Event(timestamp_ms)) => {
                     cursor.latest_ms = cursor.latest_ms.max(timestamp_ms);
                     if (self.within.0..self.within.1).contains(&timestamp_ms) {
                         self.due.push(Reverse((cursor.latest_ms, partition)));
@@ -130,8 +130,8 @@ impl Events {
                         return Err(broken(&frame.header));
                     }
                 }
-                Some(None) => {
-                    cursor.raw = cursor.frame.take().map_or_else(Vec::new, Frame::into_raw)
+                Some(Step::End) => {
+                    cursor.raw = cursor.frame.take().map_or_else(Vec::new, Frame::into_raw);
                 }
                 None => return Err(broken(&frame.header)),
             }
@@ -146,13 +146,12 @@ impl Files {
 
     fn read(&mut self, place: Place, raw: Vec<u8>) -> Result<Frame, RecordingError> {
         let known = self.open.iter().position(|(number, ..)| *number == place.segment);
-        let open = match known.and_then(|known| self.open.remove(known)) {
-            Some(open) => open,
-            None => {
-                let path = self.path(place.segment);
-                let file = at(&path, File::open(&path))?;
-                (place.segment, path, file)
-            }
+        let open = if let Some(open) = known.and_then(|known| self.open.remove(known)) {
+            open
+        } else {
+            let path = self.path(place.segment);
+            let file = at(&path, File::open(&path))?;
+            (place.segment, path, file)
         };
         if self.open.len() == OPEN {
             self.open.pop_front();

@@ -397,7 +397,10 @@ fn put_bytes(to: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
-fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+/// What may be empty or not there at all.
+type Bytes<'a> = Option<&'a [u8]>;
+
+fn take_bytes<'a>(from: &mut &'a [u8]) -> Option<Bytes<'a>> {
     match varint::take(from)? {
         0 => Some(None),
         more => Some(Some(take_exactly(from, more - 1)?)),
@@ -419,6 +422,15 @@ pub(super) struct Frame {
     left: u32,
     offset: i64,
     timestamp_ms: i64,
+}
+
+/// Where going through a frame has come to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step {
+    /// An event with this timestamp.
+    Event(i64),
+    /// Behind the last one.
+    End,
 }
 
 impl Frame {
@@ -470,11 +482,11 @@ impl Frame {
         })
     }
 
-    /// Goes to the next event, whose timestamp it is; `Some(None)` at the end. `None`: the frame is not
-    /// what was written. Between two calls the event is taken or skipped.
-    pub(super) fn advance(&mut self) -> Option<Option<i64>> {
+    /// Goes to the next event. `None`: the frame is not what was written. Between two calls the event is
+    /// taken or skipped.
+    pub(super) fn advance(&mut self) -> Option<Step> {
         if self.left == 0 {
-            return (self.place == self.raw.len()).then_some(None);
+            return (self.place == self.raw.len()).then_some(Step::End);
         }
         let mut rest = &self.raw[self.place..];
         let gap = varint::take(&mut rest)?;
@@ -483,7 +495,7 @@ impl Frame {
         self.place = self.raw.len() - rest.len();
         self.offset = self.offset.wrapping_add(1).wrapping_add(gap as i64);
         self.timestamp_ms = self.timestamp_ms.wrapping_add(later);
-        Some(Some(self.timestamp_ms))
+        Some(Step::Event(self.timestamp_ms))
     }
 
     /// Passes over the event.
@@ -518,7 +530,7 @@ impl Frame {
         let mut seen = Filling::after(self.header.before_ms);
         let mut first_offset = None;
         let mut last_offset = None;
-        while let Some(timestamp_ms) = self.advance()? {
+        while let Step::Event(timestamp_ms) = self.advance()? {
             let offset = self.take()?.offset;
             if last_offset.is_some_and(|last| last >= offset) {
                 return None;
@@ -547,7 +559,7 @@ pub(super) fn broken(path: &Path, position: u64) -> RecordingError {
 fn take_content<'a>(
     from: &mut &'a [u8],
     mut header: impl FnMut(&'a [u8], Option<&'a [u8]>) -> Option<()>,
-) -> Option<(Option<&'a [u8]>, Option<&'a [u8]>)> {
+) -> Option<(Bytes<'a>, Bytes<'a>)> {
     let key = take_bytes(from)?;
     let value = take_bytes(from)?;
     for _ in 0..varint::take(from)? {

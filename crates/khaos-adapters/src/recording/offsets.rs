@@ -1,6 +1,7 @@
 //! `offsets.log`: how far a topic was, one line a look: epoch ms, `partition:end` for each, CRC-32.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ impl Look {
     fn line(&self) -> String {
         let mut text = self.at_ms.to_string();
         for (partition, end) in &self.ends {
-            text += &format!(" {partition}:{end}");
+            // Text takes everything.
+            let _ = write!(text, " {partition}:{end}");
         }
         signed(&text)
     }

@@ -170,12 +170,14 @@ fn scan(
     let mut buffer = Vec::new();
     let mut frames: Vec<FrameHeader> = Vec::new();
     let mut end = if begins { HEADER } else { 0 };
-    while begins {
+    // Behind a header that is not whole nothing is looked for: what is there says so below.
+    let mut whole = begins;
+    while whole {
         let read = FrameHeader::read(file, length, number, end, &mut buffer);
-        let whole = at(path, read)?.ok().filter(|header| header.end() <= length);
-        let Some(header) = whole else { break };
-        end = header.end();
-        frames.push(header);
+        let found = at(path, read)?.ok().filter(|header| header.end() <= length);
+        whole = found.is_some();
+        end = found.as_ref().map_or(end, FrameHeader::end);
+        frames.extend(found);
     }
     // Only a crash of the whole machine leaves a header without its events.
     let synced = frames.iter().map(|frame| frame.synced).max().unwrap_or(end.min(HEADER));

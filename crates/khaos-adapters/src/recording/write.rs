@@ -16,6 +16,9 @@ use super::read::{Contents, contents};
 use super::segment::{self, HEADER, Index, Segment};
 use super::{Cut, Event, Manifest, Stores};
 
+/// Offsets by partition.
+type Offsets = BTreeMap<i32, i64>;
+
 /// More partitions than any topic has.
 const MOST_PARTITIONS: i32 = 1 << 20;
 
@@ -238,7 +241,7 @@ impl EventLog {
     fn resume(
         dir: &Path,
         manifest_crc: u32,
-    ) -> Result<(Self, BTreeMap<i32, i64>, Option<Cut>), RecordingError> {
+    ) -> Result<(Self, Offsets, Option<Cut>), RecordingError> {
         let mut newest = None;
         let mut sealed = 0;
         let mut contents: Contents = contents(dir, manifest_crc, |segment| {
