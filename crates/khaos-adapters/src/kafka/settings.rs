@@ -354,13 +354,11 @@ mod tests {
             "sasl.mechanisms=SCRAM-SHA-512\n",
             "ssl.key.password=hunter2\n",
         ] {
-            match read(text) {
-                Ok(_) => assert!(cfg!(feature = "kafka-tls")),
-                Err(error) => {
-                    assert!(!cfg!(feature = "kafka-tls"), "{error}");
-                    assert!(error.to_string().contains("--features kafka-tls"), "{error}");
-                    assert!(!error.to_string().contains("hunter2"), "{error}");
-                }
+            let read = read(text);
+            assert_eq!(read.is_ok(), cfg!(feature = "kafka-tls"), "{text}");
+            if let Err(error) = read {
+                assert!(error.to_string().contains("--features kafka-tls"), "{error}");
+                assert!(!error.to_string().contains("hunter2"), "{error}");
             }
         }
     }
