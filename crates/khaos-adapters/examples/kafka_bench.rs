@@ -50,7 +50,7 @@ fn main() {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let measured = runtime.block_on(async {
-        let lab = Lab::up(config, |step| eprint_line(step)).await.unwrap();
+        let lab = Lab::up(config, eprint_line).await.unwrap();
         let bench = Bench { lab, folder: folder.path().to_owned() };
         let measured = match what.as_str() {
             "pace" => bench.pace().await,
@@ -291,12 +291,12 @@ impl Bench {
         let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
         let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
         let made = self.admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
-        made.into_iter().for_each(|made| drop(made.unwrap()));
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
     }
 
     async fn delete(&self, topic: &str) {
         let gone = self.admin().delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
-        gone.into_iter().for_each(|gone| drop(gone.unwrap()));
+        assert!(gone.iter().all(Result::is_ok), "{gone:?}");
     }
 }
 

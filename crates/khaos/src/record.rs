@@ -1,5 +1,6 @@
 //! `khaos record`: a live topic to disk.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -157,18 +158,21 @@ fn in_words(recorded: &Recorded) -> String {
     }
     .to_owned();
     let out = recorded.folder.display();
-    text += &format!(
+    let _ = write!(
+        text,
         "\n{events} events in {took_s:.1} s. {out} holds {events_total} events in {bytes} now."
     );
     if !recorded.gaps.is_empty() {
-        text += &format!(
+        let _ = write!(
+            text,
             "\nRetention deleted up to {} offsets before they were recorded (gaps: {}).",
             recorded.lost(),
             recorded.gaps.len()
         );
     }
     if let Some(why) = &recorded.uncommitted {
-        text += &format!(
+        let _ = write!(
+            text,
             "\nNot all of that is committed, which matters to nobody but lookers-on: {why}."
         );
     }

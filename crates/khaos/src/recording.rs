@@ -1,5 +1,6 @@
 //! `khaos recording`: what is in a recording, whether it is as it was written, and its rates for others.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -113,7 +114,7 @@ impl ShowArgs {
             bar.finish_and_clear();
             Ok((verified?, recording.is_written()?))
         });
-        if self.json && !verified.as_ref().is_err_and(|error| error.is::<BadInput>()) {
+        if self.json && !verified.as_ref().is_err_and(anyhow::Error::is::<BadInput>) {
             say(&format!("{:#}", verdict(&verified)))?;
             return Ok(if verified.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -158,7 +159,7 @@ impl ExportArgs {
         }
         let mut text = "second,events_per_second\n".to_owned();
         for (row, count) in (0..).zip(&counts) {
-            text += &format!("{},{}\n", row * every, *count as f64 / every as f64);
+            let _ = writeln!(text, "{},{}", row * every, *count as f64 / every as f64);
         }
         let path = write(&self.rates, &text)?;
         let begins = utc(first.saturating_mul(1_000));

@@ -1,5 +1,6 @@
 //! `khaos replay`: a stretch of a recording, or of a topic, once more, into another topic.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -157,12 +158,14 @@ fn in_words(replayed: &Replayed) -> String {
          every one acknowledged"
     );
     if let Some(late_s) = replayed.late_max_s {
-        text += &format!(", none more than {late_s:.3} s late");
+        let _ = write!(text, ", none more than {late_s:.3} s late");
     }
     text += ".";
     if *unshifted > 0 {
-        text +=
-            &format!("\n{unshifted} values had no such field to move, and were sent as they were.");
+        let _ = write!(
+            text,
+            "\n{unshifted} values had no such field to move, and were sent as they were."
+        );
     }
     if replayed.cut_short {
         text += "\nIt was stopped before its end.";

@@ -110,7 +110,7 @@ impl Bench {
         let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))
             .set("message.timestamp.type", "LogAppendTime");
         let made = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
-        made.into_iter().for_each(|made| drop(made.unwrap()));
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
     }
 
     /// How many events a topic has.
@@ -173,16 +173,16 @@ impl Bench {
         assert_eq!((said.code, said.out.as_str()), (Some(code), ""), "{}", said.errors);
         said.errors
     }
+}
 
-    /// The document of a replay that must be spoilt.
-    fn spoilt(&self, khaos: Khaos) -> Value {
-        let said = khaos.ends();
-        let document = said.json();
-        assert_eq!(said.code, Some(1), "{document:#}");
-        let count = |name: &str| document[name].as_i64().unwrap();
-        assert_eq!(count("sent"), count("acknowledged") + count("unacknowledged"));
-        document
-    }
+/// The document of a replay that must be spoilt.
+fn spoilt(khaos: Khaos) -> Value {
+    let said = khaos.ends();
+    let document = said.json();
+    assert_eq!(said.code, Some(1), "{document:#}");
+    let count = |name: &str| document[name].as_i64().unwrap();
+    assert_eq!(count("sent"), count("acknowledged") + count("unacknowledged"));
+    document
 }
 
 /// The recording, each partition in its order.
@@ -301,7 +301,7 @@ fn what_is_in_its_way_is_one_error(bench: &Bench) {
 
     // Nobody can: all within the same microsecond.
     let arguments = ["--into", "cut", "--speed", "1000000000", "--max-late", "1ms", "--json"];
-    let document = bench.spoilt(bench.replay(&arguments));
+    let document = spoilt(bench.replay(&arguments));
     let spoilt = document["spoilt"].as_str().unwrap();
     assert!(
         spoilt.contains("the pace cannot be kept: ") && spoilt.contains("s behind"),
@@ -340,7 +340,7 @@ async fn a_broker_that_dies_spoils_it(bench: &mut Bench) {
     let replay = bench.replay(&arguments);
     wait_for("events to arrive", async || (bench.count("broken") >= 50).then_some(())).await;
     bench.broker.lab.kill_broker();
-    let document = bench.spoilt(replay);
+    let document = spoilt(replay);
     let count = |name: &str| document[name].as_i64().unwrap();
     let (sent, unacknowledged) = (count("sent"), count("unacknowledged"));
     assert!(unacknowledged > 0 && count("acknowledged") > 0, "{document:#}");

@@ -98,7 +98,7 @@ pub(crate) fn of_topic(client: &ClientConfig, topic: &str, from: &BTreeMap<i32, 
     let mut sums = Sums::new();
     let mut left = partitions;
     while left > 0 {
-        match consumer.poll(Duration::from_secs(60)).expect("the broker answers") {
+        match consumer.poll(Duration::from_mins(1)).expect("the broker answers") {
             Ok(message) => {
                 let headers = message.headers().into_iter().flat_map(Headers::iter);
                 let timestamp_ms = message.timestamp().to_millis().unwrap();
