@@ -12,9 +12,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use khaos_adapters::kafka::KafkaSettings;
 use khaos_adapters::kafka::pace::{Pace, Schedule};
 use khaos_adapters::kafka::replay::{Moment, Replay, ReplayConfig, Replayed, Source};
+use khaos_adapters::kafka::{Cluster, KafkaSettings};
 use khaos_adapters::lab::{Lab, LabConfig};
 use khaos_adapters::recording::{Event, Manifest, Recording, Stores, TimestampKind, Writer};
 use khaos_control::clock::Clock;
@@ -90,6 +90,9 @@ impl Bench {
         let pace = Pace::Scheduled(schedule);
         let all = pace.events().unwrap();
         let recording = self.record("pace", all, 100, 100_000);
+        // A broker that has just started compiles first.
+        self.create("warm", &[]).await;
+        self.replay(config(&recording, "warm", Pace::Full)).await;
         self.create("paced", &[("message.timestamp.type", "LogAppendTime")]).await;
         let replayed = self.replay(config(&recording, "paced", pace.clone())).await;
         assert_eq!(replayed.spoilt, None);
@@ -249,8 +252,7 @@ impl Bench {
     }
 
     async fn replay(&self, config: ReplayConfig) -> Replayed {
-        let settings = KafkaSettings::at(self.lab.bootstrap().unwrap()).unwrap();
-        let replay = Replay::prepare(&settings, config).unwrap();
+        let replay = Replay::prepare(&self.settings(), config).unwrap();
         replay.run(clock(), std::future::pending(), |_| ()).await
     }
 
@@ -277,6 +279,10 @@ impl Bench {
         }
     }
 
+    fn settings(&self) -> KafkaSettings {
+        KafkaSettings::at(self.lab.bootstrap().unwrap()).unwrap()
+    }
+
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.lab.bootstrap().unwrap());
@@ -292,6 +298,9 @@ impl Bench {
         let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
         let made = self.admin().create_topics([&new], &AdminOptions::new()).await.unwrap();
         assert!(made.iter().all(Result::is_ok), "{made:?}");
+        // The broker hears of it a little later than its controller.
+        let cluster = Cluster::at(&self.settings()).unwrap();
+        while cluster.partitions(topic).ok() != Some(PARTITIONS) {}
     }
 
     async fn delete(&self, topic: &str) {

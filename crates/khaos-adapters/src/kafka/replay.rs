@@ -252,9 +252,10 @@ impl Replay {
         progress: impl FnMut(Progress),
     ) -> Replayed {
         let Self { config, found, sender } = self;
+        let lead = if config.pace == Pace::Full { Duration::ZERO } else { LEAD };
         let mut run = Run {
-            start: Instant::now(),
-            started_ms: clock.now().0,
+            start: Instant::now() + lead,
+            started_ms: clock.now().0 + lead.as_millis() as i64,
             config: &config,
             base_ms: found.base_ms,
             sender,
@@ -385,6 +386,8 @@ struct Run<'a, P> {
     late_max_s: f64,
 }
 
+/// Before second 0 of a pace: a producer that is new needs a number from the brokers before it may send.
+const LEAD: Duration = Duration::from_secs(2);
 /// Events between two looks at the clock.
 const STRIDE: u64 = 512;
 /// Between two looks while waiting.
@@ -398,6 +401,7 @@ impl<P: FnMut(Progress)> Run<'_, P> {
     async fn send_all(&mut self, mut stretch: Stretch) -> Result<(), ReplayError> {
         let config = self.config;
         let mut buffer = Vec::new();
+        sleep_until(self.start).await;
         loop {
             let n = self.sender.sent();
             if config.pace.events() == Some(n) {

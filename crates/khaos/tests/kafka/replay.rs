@@ -111,6 +111,13 @@ impl Bench {
             .set("message.timestamp.type", "LogAppendTime");
         let made = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
         assert!(made.iter().all(Result::is_ok), "{made:?}");
+        // The broker hears of it a little later than its controller.
+        let reader: BaseConsumer = self.broker.client.create().unwrap();
+        wait_for("the topic to be there", async || {
+            let found = reader.fetch_metadata(Some(topic), PATIENCE).ok()?;
+            (found.topics()[0].partitions().len() == PARTITIONS as usize).then_some(())
+        })
+        .await;
     }
 
     /// How many events a topic has.
