@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, Thre
 use rdkafka::{ClientContext, Statistics};
 
 use super::hearing::Hearing;
-use super::{KafkaError, KafkaSettings, not_made};
+use super::{KafkaError, KafkaSettings, PATIENCE, not_made};
 use crate::recording::Event;
 
 /// What a producer begins with where the settings say nothing.
@@ -56,8 +56,10 @@ impl Sender {
                 config.set(name, value);
             }
         }
-        let producer =
+        let producer: ThreadedProducer<Deliveries> =
             config.create_with_context(Deliveries::default()).map_err(|error| not_made(&error))?;
+        // Asked now, so that the first event does not wait for it; if nobody answers, its delivery says why.
+        drop(producer.client().fetch_metadata(Some(topic), PATIENCE));
         let (topic, bootstrap) = (topic.to_owned(), settings.bootstrap().to_owned());
         Ok(Self { producer, topic, bootstrap, patience, sent: 0 })
     }
