@@ -56,7 +56,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 step "Tests"
 cargo test --locked --workspace
 
-step "On a real Flink"
+step "On a real Flink and a real Kafka"
 have mvn maven
 have javac openjdk-17-jdk-headless
 have pgrep procps
@@ -75,6 +75,9 @@ if $long; then
   step "Half an hour of driving, twenty failures, dead times by heartbeats"
   cargo test --locked -p khaos --test flink -- --ignored --nocapture --test-threads=1 \
     half_an_hour twenty_failures dead_times_by_heartbeats
+
+  step "Five million events through a real Kafka, recorded through kills and replayed"
+  KHAOS_EVENTS=5000000 cargo test --locked -p khaos --test kafka -- --ignored --nocapture what_is_recorded
 
   step "The whole loop on a real Flink"
   cargo run --locked -p khaos -- lab run --dir "$TMPDIR/lab" --cache target/lab-cache --out target/lab-run
