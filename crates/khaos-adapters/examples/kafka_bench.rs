@@ -1,18 +1,21 @@
 //! What recording and replaying costs, on a real Kafka of the lab, beside the tools of its distribution.
 //!
-//! `kafka_bench pace|throughput|large [--events N] [--port-base P] [--cache DIR]`, built with --release, on
+//! `kafka_bench pace|throughput|recorder|large [--events N] [--port-base P] [--cache DIR]`, built with --release, on
 //! a machine that does nothing else. Prints one JSON document.
 //! - `pace`: a schedule with steps around 20,000 events/s, by the broker's timestamps.
 //! - `throughput`: a replay at full speed beside ProducerPerformance, in turn.
+//! - `recorder`: a recording of a topic that is full beside ConsumerPerformance, in turn.
 //! - `large`: a recording of many small events, written, opened, sought by time and replayed, with the
 //!   memory that each took.
 #![allow(clippy::unwrap_used, reason = "whoever measures wants to see what broke")]
 #![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use khaos_adapters::kafka::pace::{Pace, Schedule};
+use khaos_adapters::kafka::record::{From, RecordConfig, Recorder};
 use khaos_adapters::kafka::replay::{Moment, Replay, ReplayConfig, Replayed, Source};
 use khaos_adapters::kafka::{Cluster, KafkaSettings};
 use khaos_adapters::lab::{Lab, LabConfig};
@@ -55,9 +58,10 @@ fn main() {
         let measured = match what.as_str() {
             "pace" => bench.pace().await,
             "throughput" => bench.throughput(events(3_000_000)).await,
+            "recorder" => bench.recorder(events(10_000_000)).await,
             "large" => bench.large(events(50_000_000)).await,
             _ => panic!(
-                "kafka_bench pace|throughput|large [--events N] [--port-base P] [--cache DIR]"
+                "kafka_bench pace|throughput|recorder|large [--events N] [--port-base P] [--cache DIR]"
             ),
         };
         bench.lab.down().await.unwrap();
@@ -163,6 +167,70 @@ impl Bench {
         }
         let ratio = median(&ours) / median(&theirs);
         json!({ "events": events, "value_bytes": VALUE, "ours_eps": ours, "theirs_eps": theirs, "ratio": ratio })
+    }
+
+    /// In turn: a recorder that begins at the beginning, and the distribution's own tool.
+    async fn recorder(&self, events: u64) -> Value {
+        const VALUE: usize = 100;
+        let full = self.record("full", events, VALUE, 1_000_000);
+        self.create("full", &[]).await;
+        assert_eq!(self.replay(config(&full, "full", Pace::Full)).await.spoilt, None);
+        std::fs::remove_dir_all(full).unwrap();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..5 {
+            ours.push(self.recorded(round, events));
+            theirs.push(self.consumer_performance("full", events));
+            eprint_line(&format!(
+                "round {round}: {:.0} and {:.0} events/s",
+                ours[round], theirs[round]
+            ));
+        }
+        let ratio = median(&ours) / median(&theirs);
+        json!({ "events": events, "value_bytes": VALUE, "ours_eps": ours, "theirs_eps": theirs, "ratio": ratio })
+    }
+
+    /// Events/s of a recorder until it last told of progress before it had all: that is once a second.
+    fn recorded(&self, round: usize, events: u64) -> f64 {
+        let folder = self.folder.join(format!("recorded-{round}"));
+        let config = RecordConfig {
+            topic: "full".to_owned(),
+            folder: folder.clone(),
+            stores: Stores::Events,
+            group: "bench-recorder".to_owned(),
+            from: From::Beginning,
+            length: None,
+            max_bytes: None,
+            patience: Duration::from_mins(1),
+        };
+        let recorder = Recorder::begin(&self.settings(), config, clock()).unwrap();
+        let (stop, begun) = (AtomicBool::new(false), Instant::now());
+        let mut told = None;
+        let (recorded, result) = recorder.run(&stop, |progress| {
+            if progress.events < events {
+                told = Some(progress.events as f64 / begun.elapsed().as_secs_f64());
+            } else {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        result.unwrap();
+        assert_eq!(recorded.events, events);
+        std::fs::remove_dir_all(folder).unwrap();
+        told.expect("it takes longer than a second: give more --events")
+    }
+
+    /// Events/s without the time that it takes to join its group, as the tool itself says.
+    fn consumer_performance(&self, topic: &str, events: u64) -> f64 {
+        let mut tool =
+            self.lab.kafka_program("org.apache.kafka.tools.ConsumerPerformance").unwrap();
+        tool.args(["--topic", topic, "--num-records", &events.to_string()]);
+        tool.args(["--bootstrap-server", self.lab.bootstrap().unwrap()]);
+        let output = tool.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rows: Vec<Vec<&str>> =
+            said.lines().map(|line| line.split(',').map(str::trim).collect()).collect();
+        let place = |row: &Vec<&str>| row.iter().position(|name| *name == "fetch.nMsg.sec");
+        let rate = rows.iter().find_map(place).and_then(|at| rows.last()?.get(at)?.parse().ok());
+        rate.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// Events/s, as the tool itself says.
