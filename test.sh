@@ -64,8 +64,9 @@ have prometheus prometheus
 # Folders that a test leaves stand out in a folder of their own.
 TMPDIR=$(mktemp -d)
 export TMPDIR
-# Labs on ports of their own wait more than they work: three at a time.
-cargo test --locked -p khaos-adapters -p khaos -- --ignored --test-threads=3 \
+# Labs on ports of their own wait more than they work: three at a time. The whole workspace, because crates that
+# are built by themselves have other features, and all would be built once more.
+cargo test --locked --workspace -- --ignored --test-threads=3 \
   --skip half_an_hour --skip twenty_failures --skip dead_times_by_heartbeats
 
 if $long; then
