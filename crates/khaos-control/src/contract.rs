@@ -84,12 +84,13 @@ impl Bench {
         .await
     }
 
-    /// Looks every quarter of a second until `look` finds something, at most for `deadline_s`.
+    /// Looks every quarter of a second until `look` finds something, at most for `deadline_s` of the wall's
+    /// time: it is the machine that is waited for, however fast the job's clock runs.
     async fn wait_for<T, F>(&self, what: &str, deadline_s: f64, look: impl Fn() -> F) -> T
     where
         F: Future<Output = Option<T>>,
     {
-        let deadline = self.clock.now().plus_secs(deadline_s);
+        let deadline = self.clock.now().plus_secs(deadline_s * f64::from(self.clock.speed()));
         loop {
             if let Some(found) = look().await {
                 return found;

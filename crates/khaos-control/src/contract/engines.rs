@@ -67,7 +67,7 @@ pub async fn checkpoints_are_triggered_once_and_followed(bench: &Bench) {
         })
         .await;
     let history = bench
-        .wait_for("the checkpoint in the history", 10.0, || async {
+        .wait_for("the checkpoint in the history", 60.0, || async {
             let history = checkpoints.history(job).await.expect("the history is told");
             history.completed.iter().any(|c| c.id == number).then_some(history)
         })
