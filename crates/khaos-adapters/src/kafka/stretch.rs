@@ -36,6 +36,8 @@ impl Stretch {
 
 /// How long Kafka may say nothing at all while events are left.
 const SILENCE: Duration = Duration::from_mins(1);
+/// A look without any time ends with the first thing that is no event.
+const ALL_OF_IT: Duration = Duration::from_millis(10);
 /// What is fetched ahead for all partitions together, KiB.
 const AHEAD_KIB: usize = 64 * 1024;
 
@@ -94,11 +96,15 @@ impl TopicEvents {
                 .map_err(|error| failed(&error))?;
         }
         consumer.assign(&assigned).map_err(|error| failed(&error))?;
-        let partitions = stretches.iter().filter_map(|(partition, _, until)| {
-            let queue = consumer.split_partition_queue(topic, *partition)?;
-            Some(Partition { queue, until: *until, head: None, latest_ms: i64::MIN })
+        // As rdkafka's documentation has it: assigning again would take the queues away.
+        let partitions = stretches.iter().map(|(partition, _, until)| {
+            let queue = consumer.split_partition_queue(topic, *partition).ok_or_else(|| {
+                let why = format!("partition {partition} cannot be read by itself: run it again");
+                KafkaError::Other { doing: format!("topic '{topic}'"), why }
+            })?;
+            Ok(Partition { queue, until: *until, head: None, latest_ms: i64::MIN })
         });
-        let partitions: Vec<Partition> = partitions.collect();
+        let partitions: Vec<Partition> = partitions.collect::<Result<_, KafkaError>>()?;
         let mut events = Self {
             consumer: Arc::clone(&consumer),
             topic: topic.to_owned(),
@@ -110,6 +116,8 @@ impl TopicEvents {
         for partition in 0..events.partitions.len() {
             events.fill(partition)?;
         }
+        // What was read before a partition had a queue of its own came before its first event.
+        events.serve(ALL_OF_IT)?;
         Ok(events)
     }
 
@@ -122,11 +130,27 @@ impl TopicEvents {
         Ok(self.partitions[partition].head.as_ref().map(|head| (due_ms, event(head))))
     }
 
+    /// Lets the client tell what is not about one partition. An event among that is one that its partition
+    /// does not give: the replay would be without it.
+    fn serve(&self, within: Duration) -> Result<(), KafkaError> {
+        while let Some(told) = self.consumer.poll(within) {
+            let partition = match told {
+                Ok(message) => message.partition(),
+                Err(Native::PartitionEOF(partition)) => partition,
+                // The hearing has heard it.
+                Err(_) => continue,
+            };
+            let why = format!("partition {partition} was read before its turn: run it again");
+            return Err(KafkaError::Other { doing: format!("topic '{}'", self.topic), why });
+        }
+        Ok(())
+    }
+
     /// Reads the next event of a partition, if there is one before its end.
     fn fill(&mut self, index: usize) -> Result<(), KafkaError> {
         let deadline = Instant::now() + SILENCE;
-        let partition = &mut self.partitions[index];
         loop {
+            let partition = &mut self.partitions[index];
             match partition.queue.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     // What a transaction left out, or compaction, may have held the last offset.
@@ -154,8 +178,7 @@ impl TopicEvents {
                 },
                 None => {}
             }
-            // What is not about one partition is told here.
-            self.consumer.poll(Duration::ZERO);
+            self.serve(Duration::ZERO)?;
             let hearing = self.consumer.context();
             if let Some(refusal) = hearing.refusal(&self.bootstrap) {
                 return Err(refusal);
