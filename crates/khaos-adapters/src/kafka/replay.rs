@@ -340,11 +340,13 @@ fn of_recording(
     }
     if manifest.stores == Stores::Events {
         let stretch = Stretch::Recorded(recording.events(from_ms, to_ms)?);
+        let highest = summary.partitions.keys().next_back();
         return Ok(Found {
             stretch,
             base_ms: Some(from_ms),
             events,
-            partitions: manifest.partitions,
+            // A topic may have been given more while it was recorded.
+            partitions: manifest.partitions.max(highest.map_or(0, |partition| partition + 1)),
         });
     }
     let (from, to) = (Some(Moment::At(from_ms)), Some(Moment::At(to_ms)));
