@@ -1,6 +1,7 @@
 //! `khaos replay`: a stretch of a recording, or of a topic, once more, into another topic.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -59,34 +60,59 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "FIELD")]
     shift_field: Option<TimeField>,
     /// How late events may be before the pace is spoilt and the replay ends.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = length)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = lateness)]
     max_late: Duration,
     /// How long Kafka may take to acknowledge an event, and so how long a broker may be away.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = length)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = patience)]
     patience: Duration,
     /// One JSON document on standard output.
     #[arg(long)]
     json: bool,
 }
 
-fn length(text: &str) -> Result<Duration, String> {
-    duration(text).map(Duration::from_secs_f64)
+/// Timestamps count in ms; no recording is longer, and no number that it is counted in overflows.
+const LENGTHS: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_hours(100 * 365 * 24);
+/// librdkafka counts an event's time in ms with 31 bits, and 0 of them are for ever.
+const PATIENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24 * 24);
+/// Slower is standing still.
+const SLOWEST: f64 = 1e-6;
+
+/// Reads a length of time that is not out of `range`.
+fn length(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let read = Duration::try_from_secs_f64(duration(text)?).ok();
+    read.filter(|length| range.contains(length)).ok_or_else(|| {
+        let (least, most) = (range.start(), range.end().as_secs() / 3_600);
+        format!("'{text}' is too short or too long: give at least {least:?} and at most {most}h")
+    })
+}
+
+fn lateness(text: &str) -> Result<Duration, String> {
+    length(text, &LENGTHS)
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    length(text, &PATIENCE)
 }
 
 fn moment_of(text: &str) -> Result<Moment, String> {
-    let after = |_| length(text).map(Moment::After);
-    let neither = |_| {
-        format!(
-            "'{text}' is no moment: write UTC as in 2026-11-25T07:00:00Z, milliseconds since 1970, or a \
-             length of time after the beginning, as in 90s"
-        )
-    };
-    moment(text).map(Moment::At).or_else(after).map_err(neither)
+    if let Ok(at_ms) = moment(text) {
+        return Ok(Moment::At(at_ms));
+    }
+    if duration(text).is_ok() {
+        return length(text, &LENGTHS).map(Moment::After);
+    }
+    Err(format!(
+        "'{text}' is no moment: write UTC as in 2026-11-25T07:00:00Z, milliseconds since 1970, or a \
+         length of time after the beginning, as in 90s"
+    ))
 }
 
 fn speed(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
-    number.ok_or_else(|| format!("'{text}' is no speed: use for example 1, 10 or 0.5"))
+    let number = text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed >= SLOWEST);
+    number.ok_or_else(|| {
+        format!("'{text}' is no speed: use for example 1, 10 or 0.5, and no less than {SLOWEST:?}")
+    })
 }
 
 impl ReplayArgs {

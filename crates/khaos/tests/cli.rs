@@ -151,3 +151,30 @@ fn what_cannot_be_used_is_refused_with_its_place() {
         assert!(output.stdout.is_empty(), "an error leaves standard output empty");
     }
 }
+
+#[test]
+fn a_replay_is_not_asked_for_times_that_cannot_be_waited_for() {
+    let cases: [(&[&str], &[&str]); 10] = [
+        (&["--max-late", "1e30s"], &["--max-late", "'1e30s'", "at most 876000h"]),
+        (&["--max-late", "1e-9ms"], &["--max-late", "'1e-9ms'", "at least 1ms"]),
+        (&["--from", "1e30s"], &["--from", "'1e30s'", "at most 876000h"]),
+        (&["--to", "1e15s"], &["--to", "'1e15s'", "at most 876000h"]),
+        (&["--to", "noon"], &["--to", "'noon'", "90s"]),
+        (&["--patience", "0.5ms"], &["--patience", "'0.5ms'", "at least 1s", "at most 576h"]),
+        (&["--patience", "600h"], &["--patience", "'600h'", "at most 576h"]),
+        (&["--speed", "1e-20"], &["--speed", "'1e-20'", "1e-6"]),
+        (&["--speed", "0"], &["--speed", "'0'", "0.5"]),
+        (&["--speed", "NaN"], &["--speed", "'NaN'", "0.5"]),
+    ];
+    for (more, says) in cases {
+        let mut command = Command::cargo_bin("khaos").unwrap();
+        command.args(["replay", "--bootstrap", "127.0.0.1:1", "--recording", "nowhere"]);
+        command.args(["--into", "copy"]).args(more);
+        let output = command.assert().code(2).get_output().clone();
+        let error = String::from_utf8(output.stderr).unwrap();
+        for said in says {
+            assert!(error.contains(said), "{more:?} does not say {said}: {error}");
+        }
+        assert!(output.stdout.is_empty(), "an error leaves standard output empty");
+    }
+}

@@ -328,10 +328,10 @@ fn of_recording(
     let at = |moment, otherwise_ms| match moment {
         None => otherwise_ms,
         Some(Moment::At(ms)) => ms,
-        Some(Moment::After(after)) => first_ms + after.as_millis() as i64,
+        Some(Moment::After(after)) => first_ms.saturating_add(after.as_millis() as i64),
     };
-    let (from_ms, to_ms) = (at(config.from, first_ms), at(config.to, last_ms + 1));
-    let seconds = from_ms.div_euclid(1_000)..(to_ms + 999).div_euclid(1_000);
+    let (from_ms, to_ms) = (at(config.from, first_ms), at(config.to, last_ms.saturating_add(1)));
+    let seconds = from_ms.div_euclid(1_000)..to_ms.saturating_add(999).div_euclid(1_000);
     let inside = recording.rates()?.into_iter().filter(|(second, _)| seconds.contains(second));
     let events = inside.map(|(_, events)| events).sum();
     if events == 0 {
@@ -414,14 +414,14 @@ impl<P: FnMut(Progress)> Run<'_, P> {
                 return config.pace.events().map_or(Ok(()), enough);
             };
             let base_ms = *self.base_ms.get_or_insert(recorded_ms);
-            let due_s = config.pace.due_s(n, (recorded_ms - base_ms) as f64 / 1_000.0);
+            let due_s = config.pace.due_s(n, recorded_ms.saturating_sub(base_ms) as f64 / 1_000.0);
             if n.is_multiple_of(STRIDE) {
                 self.look(due_s)?;
                 tokio::task::yield_now().await;
             }
             while let Some(due_s) = due_s.filter(|due_s| *due_s > self.at_s) {
-                let due = self.start + Duration::from_secs_f64(due_s);
-                sleep_until(due.min(Instant::now() + LOOK)).await;
+                let until_s = due_s.min(self.at_s + LOOK.as_secs_f64());
+                sleep_until(self.start + Duration::from_secs_f64(until_s)).await;
                 self.look(Some(due_s))?;
             }
             let now_ms = self.started_ms + (due_s.unwrap_or(self.at_s) * 1_000.0).round() as i64;
