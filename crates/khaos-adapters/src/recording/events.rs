@@ -85,7 +85,7 @@ impl Events {
     }
 
     /// The next event, and when it is due, epoch ms: the latest timestamp of its partition up to and
-    /// including it. It lives until the next call.
+    /// including it, but within the time. It lives until the next call.
     #[allow(clippy::should_implement_trait, reason = "an iterator's items outlive the next call")]
     pub fn next(&mut self) -> Result<Option<(i64, Event<'_>)>, RecordingError> {
         if let Some(partition) = self.taken.take() {
@@ -123,7 +123,9 @@ impl Events {
                 Some(Step::Event(timestamp_ms)) => {
                     cursor.latest_ms = cursor.latest_ms.max(timestamp_ms);
                     if (self.within.0..self.within.1).contains(&timestamp_ms) {
-                        self.due.push(Reverse((cursor.latest_ms, partition)));
+                        // What is left out, far in the future perhaps, does not hold up what follows it.
+                        let due_ms = cursor.latest_ms.min(self.within.1 - 1);
+                        self.due.push(Reverse((due_ms, partition)));
                         return Ok(());
                     }
                     if frame.skip().is_none() {

@@ -168,8 +168,8 @@ impl Recording {
 
     /// Events with timestamps within `[from_ms, to_ms)`, merged over partitions by time, each partition
     /// in the order of its offsets. For merging, the time of an event is the latest timestamp of its
-    /// partition up to and including it: what came late is due when it came. One frame per partition is
-    /// in memory.
+    /// partition up to and including it, or the end of the stretch where that is earlier: what came late is
+    /// due when it came. One frame per partition is in memory.
     pub fn events(&self, from_ms: i64, to_ms: i64) -> Result<Events, RecordingError> {
         match &self.held {
             Held::Events(contents) => Events::of(&self.dir, &contents.partitions, (from_ms, to_ms)),

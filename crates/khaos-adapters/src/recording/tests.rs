@@ -224,15 +224,34 @@ fn seeking_by_time_is_the_same_as_reading_all_of_it() {
     for _ in 0..60 {
         let from_ms = 990_000 + chance.below(80_000) as i64;
         let to_ms = from_ms + chance.below(20_000) as i64 - 100;
-        let expected: Vec<(i64, Owned)> = all
+        let mut expected: Vec<(i64, Owned)> = all
             .iter()
             .filter(|(_, event)| (from_ms..to_ms).contains(&event.timestamp_ms))
-            .cloned()
+            .map(|(due_ms, event)| ((*due_ms).min(to_ms - 1), event.clone()))
             .collect();
+        expected.sort_by_key(|(due_ms, event)| (*due_ms, event.partition));
         let (read, error) = read_within(&recording, from_ms, to_ms);
         assert!(error.is_none());
         assert!(read == expected, "{from_ms}..{to_ms}: {} of {}", read.len(), expected.len());
     }
+}
+
+#[test]
+fn what_is_left_out_does_not_hold_up_what_follows_it() {
+    let far_ms = 4_000_000_000_000;
+    let events = [(0, 1_000), (1, far_ms), (2, 2_000), (3, 9_000)]
+        .map(|(offset, at_ms)| Owned::new(0, offset, at_ms, b""));
+    let (_dir, path) = recorded(&events);
+    let recording = Recording::open(&path).unwrap();
+    let due = |from_ms, to_ms| {
+        let (read, error) = read_within(&recording, from_ms, to_ms);
+        assert!(error.is_none());
+        read.iter().map(|(due_ms, event)| (*due_ms, event.offset)).collect::<Vec<_>>()
+    };
+    assert_eq!(due(0, 10_000), [(1_000, 0), (9_999, 2), (9_999, 3)]);
+    // Also where it lies before the stretch; where it is in it, it is waited for.
+    assert_eq!(due(1_500, 10_000), [(9_999, 2), (9_999, 3)]);
+    assert_eq!(due(0, i64::MAX), [(1_000, 0), (far_ms, 1), (far_ms, 2), (far_ms, 3)]);
 }
 
 #[test]
