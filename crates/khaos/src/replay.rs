@@ -1,6 +1,7 @@
 //! `khaos replay`: a stretch of a recording, or of a topic, once more, into another topic.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -127,6 +128,10 @@ impl ReplayArgs {
                 let usage = error.is_of_usage();
                 if usage { BadInput(error.to_string()).into() } else { anyhow::Error::from(error) }
             })?;
+            if let Some(torn) = replay.torn() {
+                let what = "The recording's end is torn and is not replayed";
+                drop(writeln!(std::io::stderr(), "{what}: {torn}."));
+            }
             // Until here, nothing has to be put in order.
             let stop = asked_to_stop()?;
             let bar = if as_json { hidden() } else { progress(replay.events(), "events") };

@@ -178,6 +178,8 @@ pub struct Replayed {
     pub late_max_s: Option<f64>,
     /// It was asked to stop.
     pub cut_short: bool,
+    /// What is no whole event at the end of the recording, in words: it was not replayed.
+    pub torn: Option<String>,
     /// Why the result is not to be relied on; `null` where it is.
     pub spoilt: Option<String>,
 }
@@ -215,6 +217,8 @@ struct Found {
     events: u64,
     /// Partitions of the topic that they come from.
     partitions: i32,
+    /// What a crash or a copy left of the recording's last events.
+    torn: Option<String>,
 }
 
 impl Replay {
@@ -243,6 +247,11 @@ impl Replay {
         self.config.pace.events().unwrap_or(self.found.events)
     }
 
+    /// What is no whole event at the end of the recording, in words: a crash or a copy left it so.
+    pub fn torn(&self) -> Option<&str> {
+        self.found.torn.as_deref()
+    }
+
     /// Replays until it is done, spoilt, or `stop` is. `clock` tells the time that shifted events carry.
     /// It works in the thread that awaits it, between waits of a millisecond: give it one.
     pub async fn run(
@@ -258,6 +267,7 @@ impl Replay {
             started_ms: clock.now().0 + lead.as_millis() as i64,
             config: &config,
             base_ms: found.base_ms,
+            torn: found.torn,
             sender,
             progress,
             bytes: 0,
@@ -311,7 +321,7 @@ fn of_topic(
     }
     let partitions = from.len() as i32;
     let stretch = Stretch::Topic(TopicEvents::open(settings, topic, &from, &until)?);
-    Ok(Found { stretch, base_ms: from_ms, events, partitions })
+    Ok(Found { stretch, base_ms: from_ms, events, partitions, torn: None })
 }
 
 /// A stretch of `recording` between the moments of `config`.
@@ -322,6 +332,7 @@ fn of_recording(
     config: &ReplayConfig,
 ) -> Result<Found, ReplayError> {
     let (manifest, summary) = (recording.manifest(), recording.summary());
+    let is_written = recording.is_written()?;
     let Some((first_ms, last_ms)) = summary.span_ms else {
         return Err(ReplayError::Empty("the recording is empty".to_owned()));
     };
@@ -338,6 +349,8 @@ fn of_recording(
         let length_s = (last_ms - first_ms) / 1_000;
         return Err(ReplayError::Empty(format!("the recording is {length_s} s long")));
     }
+    // While somebody records into it, its end is not torn: it is being written.
+    let torn = summary.torn.filter(|_| !is_written).map(|cut| cut.to_string());
     if manifest.stores == Stores::Events {
         let stretch = Stretch::Recorded(recording.events(from_ms, to_ms)?);
         let highest = summary.partitions.keys().next_back();
@@ -347,6 +360,7 @@ fn of_recording(
             events,
             // A topic may have been given more while it was recorded.
             partitions: manifest.partitions.max(highest.map_or(0, |partition| partition + 1)),
+            torn,
         });
     }
     let (from, to) = (Some(Moment::At(from_ms)), Some(Moment::At(to_ms)));
@@ -355,7 +369,7 @@ fn of_recording(
     if found.events < events {
         refuse_gone(cluster, &manifest.topic, recording)?;
     }
-    Ok(found)
+    Ok(Found { torn, ..found })
 }
 
 /// Fewer events are there than were recorded: is it retention?
@@ -376,6 +390,7 @@ struct Run<'a, P> {
     start: Instant,
     started_ms: i64,
     base_ms: Option<i64>,
+    torn: Option<String>,
     sender: Sender,
     progress: P,
     bytes: u64,
@@ -510,6 +525,7 @@ impl<P: FnMut(Progress)> Run<'_, P> {
             unshifted: self.unshifted,
             late_max_s: (self.config.pace != Pace::Full).then_some(self.late_max_s),
             cut_short,
+            torn: self.torn,
             spoilt,
         }
     }

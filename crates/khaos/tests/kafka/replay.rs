@@ -158,7 +158,7 @@ impl Bench {
     fn replay(&self, arguments: &[&str]) -> Khaos {
         let mut command = Command::new(env!("CARGO_BIN_EXE_khaos"));
         command.args(["replay", "--bootstrap", &self.broker.bootstrap]);
-        if !arguments.contains(&"--topic") {
+        if !arguments.iter().any(|argument| ["--topic", "--recording"].contains(argument)) {
             command.arg("--recording").arg(&self.recording);
         }
         Khaos::of(command.args(arguments))
@@ -205,12 +205,13 @@ fn recorded() -> Vec<Known> {
 fn what_was_recorded_comes_again() {
     in_real_time(async {
         let mut bench = Bench::up(27_800, LabKafka::default()).await;
-        for topic in ["whole", "again", "stretch", "cut", "broken"] {
+        for topic in ["whole", "again", "stretch", "torn", "cut", "broken"] {
             bench.broker.create(topic, PARTITIONS).await;
         }
         bench.broker.create("narrow", 2).await;
         bench.create_stamping("paced").await;
         everything_is_there(&bench);
+        a_torn_end_is_told(&bench);
         a_stretch_of_a_topic_is_moved_in_time(&bench);
         what_is_in_its_way_is_one_error(&bench);
         nothing_comes_before_it_is_due(&bench);
@@ -223,6 +224,7 @@ fn everything_is_there(bench: &Bench) {
     let document = bench.replayed(&["--into", "whole", "--full-speed"]);
     assert_eq!(document["acknowledged"], EVENTS);
     assert_eq!(document["late_max_s"], Value::Null);
+    assert_eq!(document["torn"], Value::Null);
     assert_eq!(bench.read("whole"), recorded());
 
     // Event 49 was recorded first: 40 ms late, and so 36 ms before event 0.
@@ -289,6 +291,25 @@ fn a_stretch_of_a_topic_is_moved_in_time(bench: &Bench) {
     }
     assert_eq!(document["unshifted"], stayed);
     assert!(stayed > 0);
+}
+
+/// A copy that lacks the second half of its only segment.
+fn a_torn_end_is_told(bench: &Bench) {
+    let copy = bench.broker.new_folder("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for name in ["manifest.json", "00000000.segment"] {
+        let whole = std::fs::read(bench.recording.join(name)).unwrap();
+        let length = if name == "manifest.json" { whole.len() } else { whole.len() / 2 };
+        std::fs::write(copy.join(name), &whole[..length]).unwrap();
+    }
+    let arguments = ["--recording", copy.to_str().unwrap(), "--into", "torn", "--full-speed"];
+    let said = bench.replay(&[&arguments[..], &["--json"]].concat()).ends();
+    let document = said.json();
+    assert_eq!((said.code, &document["spoilt"]), (Some(0), &Value::Null), "{document:#}");
+    assert_eq!(document["acknowledged"], bench.count("torn"));
+    assert!((1..EVENTS as i64).contains(&bench.count("torn")), "{document:#}");
+    let torn = document["torn"].as_str().unwrap();
+    assert!(torn.contains("00000000.segment: ") && said.errors.contains(torn), "{}", said.errors);
 }
 
 fn what_is_in_its_way_is_one_error(bench: &Bench) {
