@@ -1,12 +1,13 @@
 //! Events on their way to Kafka, counted until each is acknowledged.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
 
@@ -34,13 +35,15 @@ pub(super) struct Sender {
     bootstrap: String,
     patience: Duration,
     sent: u64,
+    due: Due,
 }
 
 impl Sender {
-    /// A producer to `topic`; an event that is not acknowledged within `patience` has failed.
+    /// A producer to partitions of `topic`, from 0; an event that is not acknowledged within `patience` has failed.
     pub(super) fn to(
         settings: &KafkaSettings,
         topic: &str,
+        partitions: i32,
         patience: Duration,
     ) -> Result<Self, KafkaError> {
         let mut config = settings.client()?;
@@ -56,20 +59,22 @@ impl Sender {
                 config.set(name, value);
             }
         }
-        let producer: ThreadedProducer<Deliveries> =
-            config.create_with_context(Deliveries::default()).map_err(|error| not_made(&error))?;
+        let producer: ThreadedProducer<Deliveries> = config
+            .create_with_context(Deliveries::of(partitions))
+            .map_err(|error| not_made(&error))?;
         // Asked now, so that the first event does not wait for it; if nobody answers, its delivery says why.
         drop(producer.client().fetch_metadata(Some(topic), PATIENCE));
         let (topic, bootstrap) = (topic.to_owned(), settings.bootstrap().to_owned());
-        Ok(Self { producer, topic, bootstrap, patience, sent: 0 })
+        Ok(Self { producer, topic, bootstrap, patience, sent: 0, due: Due::of(partitions) })
     }
 
-    /// Hands over an event; false where there is no room before others are acknowledged.
+    /// Hands over an event, which was due at `due_s` if it was at all; false where there is no room before others are acknowledged.
     pub(super) fn send(
         &mut self,
         event: &Event<'_>,
         timestamp_ms: i64,
         value: Option<&[u8]>,
+        due_s: Option<f64>,
     ) -> Result<bool, KafkaError> {
         // An event of before there were timestamps gets librdkafka's, which is now.
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic)
@@ -86,6 +91,9 @@ impl Sender {
         match self.producer.send(record) {
             Ok(()) => {
                 self.sent += 1;
+                if let Some(due_s) = due_s {
+                    self.due.sent(event.partition, due_s);
+                }
                 Ok(true)
             }
             Err((error, _)) => match error.rdkafka_error_code().unwrap_or(Code::Fail) {
@@ -117,7 +125,12 @@ impl Sender {
     }
 
     pub(super) fn acknowledged(&self) -> u64 {
-        self.deliveries().acknowledged.load(Ordering::Relaxed)
+        self.deliveries().counts().sum()
+    }
+
+    /// When the event was due that has been due for longest of those that are not acknowledged, s.
+    pub(super) fn oldest_s(&mut self) -> Option<f64> {
+        self.due.oldest_s(self.producer.client().context().counts())
     }
 
     fn deliveries(&self) -> &Deliveries {
@@ -164,22 +177,69 @@ impl Sender {
     }
 }
 
+/// When the events that are on their way were due, s. Partitions are not equally fast, and each is
+/// acknowledged in its own order: so each has a queue of its own, in which due times never go back.
+struct Due(Vec<Waiting>);
+
+#[derive(Default, Clone)]
+struct Waiting {
+    /// How many were acknowledged when it was looked at last.
+    acknowledged: u64,
+    due_s: VecDeque<f64>,
+}
+
+impl Due {
+    fn of(partitions: i32) -> Self {
+        Self(vec![Waiting::default(); partitions as usize])
+    }
+
+    fn sent(&mut self, partition: i32, due_s: f64) {
+        self.0[partition as usize].due_s.push_back(due_s);
+    }
+
+    /// The earliest, once so many are `acknowledged` in each partition since the beginning.
+    fn oldest_s(&mut self, acknowledged: impl Iterator<Item = u64>) -> Option<f64> {
+        let oldest = |(waiting, acknowledged): (&mut Waiting, u64)| {
+            let answered = (acknowledged - waiting.acknowledged) as usize;
+            waiting.acknowledged = acknowledged;
+            waiting.due_s.drain(..answered.min(waiting.due_s.len()));
+            waiting.due_s.front().copied()
+        };
+        self.0.iter_mut().zip(acknowledged).filter_map(oldest).reduce(f64::min)
+    }
+}
+
 /// What came back.
-#[derive(Default)]
 struct Deliveries {
     hearing: Hearing,
-    acknowledged: AtomicU64,
+    /// Events, by partition.
+    acknowledged: Vec<AtomicU64>,
     /// Why the first that failed did.
     failed: Mutex<Option<Code>>,
+}
+
+impl Deliveries {
+    fn of(partitions: i32) -> Self {
+        let acknowledged = (0..partitions).map(|_| AtomicU64::new(0)).collect();
+        Self { hearing: Hearing::default(), acknowledged, failed: Mutex::default() }
+    }
+
+    /// How many events each partition has acknowledged.
+    fn counts(&self) -> impl Iterator<Item = u64> {
+        self.acknowledged.iter().map(|acknowledged| acknowledged.load(Ordering::Relaxed))
+    }
 }
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let Err((error, _)) = result else {
-            self.acknowledged.fetch_add(1, Ordering::Relaxed);
-            return;
+        let error = match result {
+            Ok(event) => {
+                self.acknowledged[event.partition() as usize].fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Err((error, _)) => error,
         };
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.get_or_insert(error.rdkafka_error_code().unwrap_or(Code::Fail));
@@ -196,4 +256,33 @@ impl ClientContext for Deliveries {
     }
 
     fn stats(&self, _: Statistics) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_counts_however_fast_the_other_partitions_are() {
+        let mut due = Due::of(3);
+        assert_eq!(due.oldest_s([0, 0, 0].into_iter()), None);
+        for (partition, due_s) in [(0, 0.0), (1, 1.0), (0, 2.0), (1, 3.0), (0, 4.0)] {
+            due.sent(partition, due_s);
+        }
+        assert_eq!(due.oldest_s([0, 0, 0].into_iter()), Some(0.0));
+        // Two are acknowledged, and the one that was due first is not.
+        assert_eq!(due.oldest_s([0, 2, 0].into_iter()), Some(0.0));
+        assert_eq!(due.oldest_s([1, 2, 0].into_iter()), Some(2.0));
+        due.sent(1, 5.0);
+        due.sent(2, 6.0);
+        assert_eq!(due.oldest_s([3, 2, 0].into_iter()), Some(5.0));
+        assert_eq!(due.oldest_s([3, 2, 1].into_iter()), Some(5.0));
+        assert_eq!(due.oldest_s([3, 3, 1].into_iter()), None);
+    }
+
+    #[test]
+    fn where_nothing_is_due_nothing_is_late() {
+        let mut due = Due::of(1);
+        assert_eq!(due.oldest_s([7].into_iter()), None);
+    }
 }

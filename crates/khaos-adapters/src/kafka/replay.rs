@@ -3,7 +3,6 @@
 //!
 //! [`pace`](super::pace) says when, *stretch* what, *delivery* hands it over.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -238,7 +237,7 @@ impl Replay {
         if has < needs {
             return Err(ReplayError::Partitions { topic: config.into, has, needs });
         }
-        let sender = Sender::to(settings, &config.into, config.patience)?;
+        let sender = Sender::to(settings, &config.into, needs, config.patience)?;
         Ok(Self { config, found, sender })
     }
 
@@ -274,7 +273,6 @@ impl Replay {
             unshifted: 0,
             at_s: 0.0,
             told_s: 0.0,
-            due_s: VecDeque::new(),
             late_max_s: 0.0,
         };
         let (cut_short, sent) = tokio::select! {
@@ -398,8 +396,6 @@ struct Run<'a, P> {
     /// When the clock was looked at last, s after the start.
     at_s: f64,
     told_s: f64,
-    /// When the events that are on their way were due, s after the start; empty where nothing is due.
-    due_s: VecDeque<f64>,
     late_max_s: f64,
 }
 
@@ -456,11 +452,10 @@ impl<P: FnMut(Progress)> Run<'_, P> {
                 (value, _) => value,
             };
             let timestamp_ms = event.timestamp_ms + if config.shift_time { by_ms } else { 0 };
-            while !self.sender.send(&event, timestamp_ms, value)? {
+            while !self.sender.send(&event, timestamp_ms, value, due_s)? {
                 sleep_until(Instant::now() + FOR_ROOM).await;
                 self.look(due_s)?;
             }
-            self.due_s.extend(due_s);
             self.bytes += (event.key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
         }
     }
@@ -471,9 +466,7 @@ impl<P: FnMut(Progress)> Run<'_, P> {
         self.sender.check()?;
         self.at_s = self.start.elapsed().as_secs_f64();
         let (sent, acknowledged) = (self.sender.sent(), self.sender.acknowledged());
-        let answered = self.due_s.len().saturating_sub((sent - acknowledged) as usize);
-        self.due_s.drain(..answered);
-        let oldest_s = self.due_s.front().copied().or(next_s);
+        let oldest_s = self.sender.oldest_s().or(next_s);
         let late_s = oldest_s.map_or(0.0, |due_s| (self.at_s - due_s).max(0.0));
         self.late_max_s = self.late_max_s.max(late_s);
         if late_s > self.config.max_late.as_secs_f64() {
