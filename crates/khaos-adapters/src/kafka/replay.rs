@@ -365,17 +365,24 @@ fn of_recording(
     let of = ReplayConfig { from, to, ..config.clone() };
     let found = of_topic(settings, cluster, &manifest.topic, &of)?;
     if found.events < events {
-        refuse_gone(cluster, &manifest.topic, recording)?;
+        refuse_gone(cluster, &manifest.topic, recording, from_ms)?;
     }
     Ok(Found { torn, ..found })
 }
 
-/// Fewer events are there than were recorded: is it retention?
-fn refuse_gone(cluster: &Cluster, topic: &str, recording: &Recording) -> Result<(), ReplayError> {
-    let starts = cluster.starts(topic)?;
+/// Fewer events are there than were recorded: is it retention? Only where the stretch begins with the first
+/// event that is left: what was removed long before it is not missed.
+fn refuse_gone(
+    cluster: &Cluster,
+    topic: &str,
+    recording: &Recording,
+    from_ms: i64,
+) -> Result<(), ReplayError> {
+    let (starts, from) = (cluster.starts(topic)?, cluster.offsets_at(topic, from_ms)?);
     for (partition, of) in &recording.summary().partitions {
         let (begins, recorded) = (starts.get(partition).copied().unwrap_or(0), of.first_offset);
-        if begins > recorded {
+        let missed = from.get(partition).is_none_or(|from| *from <= begins);
+        if begins > recorded && missed {
             let (topic, partition) = (topic.to_owned(), *partition);
             return Err(ReplayError::Gone { topic, partition, begins, recorded });
         }
