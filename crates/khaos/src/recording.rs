@@ -203,13 +203,10 @@ fn write(file: &Path, text: &str) -> anyhow::Result<PathBuf> {
 fn headline(recording: &Recording, summary: &Summary) -> String {
     let manifest = recording.manifest();
     let (topic, partitions) = (&manifest.topic, manifest.partitions);
-    let timestamps = match manifest.timestamps {
-        TimestampKind::Create => "timestamps by the producers",
-        TimestampKind::LogAppend => "timestamps by the broker",
-    };
-    let stores = match manifest.stores {
-        Stores::Events => "events",
-        Stores::Offsets => "offsets only",
+    let stores = match (manifest.stores, manifest.timestamps) {
+        (Stores::Events, TimestampKind::Create) => "events, timestamps by the producers",
+        (Stores::Events, TimestampKind::LogAppend) => "events, timestamps by the broker",
+        (Stores::Offsets, _) => "offsets only, timestamps by the recorder",
     };
     let Summary { events, bytes, .. } = summary;
     let span = summary.span_ms.map_or_else(String::new, |(first_ms, last_ms)| {
@@ -222,7 +219,7 @@ fn headline(recording: &Recording, summary: &Summary) -> String {
         format!("\n{} to {}: {length_s:.1} s{rate}", utc(first_ms), utc(last_ms))
     });
     format!(
-        "Topic {topic}, {partitions} partitions when the recording began; {stores}, {timestamps}\n\
+        "Topic {topic}, {partitions} partitions when the recording began; {stores}\n\
          {events} events in {bytes} bytes{span}"
     )
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::error::may_pass;
 use super::{Cluster, KafkaError, KafkaSettings, Offsets};
-use crate::recording::{Cut, Manifest, Recording, Stores, Writer};
+use crate::recording::{Cut, Manifest, Recording, Stores, TimestampKind, Writer};
 
 mod error;
 mod journal;
@@ -172,7 +172,11 @@ impl Recorder {
             refuse_another(&config, writer.manifest())?;
             (writer, cut)
         } else {
-            let timestamps = reading::timestamps(settings, &config, &starts, &ends)?;
+            let timestamps = match config.stores {
+                Stores::Events => reading::timestamps(settings, &config, &starts, &ends)?,
+                // An event would have to be read, which takes more than the right to look.
+                Stores::Offsets => TimestampKind::Create,
+            };
             let (topic, partitions) = (topic.to_owned(), starts.len() as i32);
             let manifest = Manifest { topic, partitions, timestamps, stores: config.stores };
             (Writer::create(&config.folder, manifest)?, None)

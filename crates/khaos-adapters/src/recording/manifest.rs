@@ -23,7 +23,7 @@ pub struct Manifest {
     pub topic: String,
     /// How many partitions it had when the recording began. It may have got more since.
     pub partitions: i32,
-    /// What its timestamps are.
+    /// What its timestamps are. Of a topic whose events were not read, Kafka's usual ones.
     pub timestamps: TimestampKind,
     /// What is stored.
     pub stores: Stores,

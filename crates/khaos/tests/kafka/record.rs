@@ -389,10 +389,13 @@ fn what_is_refused_to_a_guest() {
             ];
             std::fs::write(&config, lines.join("\n")).unwrap();
         };
-        let arguments = || {
+        let into = |out| {
             let config = ["--kafka-config", config.to_str().unwrap()];
-            with(arguments(&broker, "secret", &out), &config)
+            with(arguments(&broker, "secret", out), &config)
         };
+        let arguments = || into(&out);
+        let lengths = broker.new_folder("lengths");
+        let looks = with(into(&lengths), &["--offsets-only", "--for", "3s"]);
         write(LabKafka::GUEST, "guessed");
         let said = khaos(&arguments());
         assert_eq!(said.code, Some(1), "{said:?}");
@@ -407,6 +410,10 @@ fn what_is_refused_to_a_guest() {
         };
         refused("Kafka refuses Describe on topic 'secret' to this user");
         allow(&broker, &["--operation", "Describe", "--topic", "secret"]);
+        // Nothing is fetched where only the length is looked at.
+        let said = khaos(&looks);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(next_offsets(&lengths), broker.ends("secret", 2));
         refused("Kafka refuses Read on ");
         allow(&broker, &["--operation", "Read", "--topic", "secret"]);
         refused("Kafka refuses Read on group 'khaos-record-secret' to this user");
