@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::error::may_pass;
 use super::{Cluster, KafkaError, KafkaSettings, Offsets};
-use crate::recording::{Cut, Manifest, Recording, Stores, TimestampKind, Writer};
+use crate::recording::{Cut, Manifest, Recording, RecordingError, Stores, TimestampKind, Writer};
 
 mod error;
 mod journal;
@@ -69,7 +69,12 @@ pub struct RecordConfig {
 impl RecordError {
     /// Is it what was asked for, rather than what happened?
     pub fn is_of_usage(&self) -> bool {
-        matches!(self, Self::OfSomethingElse { .. } | Self::Kafka(KafkaError::Settings(_)))
+        matches!(
+            self,
+            Self::OfSomethingElse { .. }
+                | Self::Kafka(KafkaError::Settings(_))
+                | Self::Recording(RecordingError::NotEmpty { .. })
+        )
     }
 }
 
@@ -166,7 +171,7 @@ impl Recorder {
         let topic = config.topic.as_str();
         let starts = cluster.starts(topic)?;
         let ends = cluster.ends(topic)?;
-        let resumed = std::fs::read_dir(&config.folder).is_ok_and(|mut dir| dir.next().is_some());
+        let resumed = Manifest::is_in(&config.folder);
         let (writer, cut) = if resumed {
             let (writer, cut) = Writer::resume(&config.folder)?;
             refuse_another(&config, writer.manifest())?;

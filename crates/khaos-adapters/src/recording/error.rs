@@ -34,9 +34,7 @@ pub enum RecordingError {
         dir: PathBuf,
     },
     /// A recording needs a folder of its own.
-    #[error(
-        "{dir} is not empty: record into another folder, or resume the recording that is in it"
-    )]
+    #[error("{dir} is not empty: a recording needs a folder of its own, name another one")]
     NotEmpty {
         /// The folder.
         dir: PathBuf,

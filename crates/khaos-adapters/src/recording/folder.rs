@@ -9,6 +9,8 @@ use super::error::{RecordingError, at, writing};
 use super::manifest;
 
 const LOCK: &str = "khaos-recording.lock";
+/// What a file system has at its root from the beginning.
+const LOST: &str = "lost+found";
 
 /// Keeps other writers out as long as it lives. The kernel drops the lock of a process that dies.
 #[derive(Debug)]
@@ -43,12 +45,12 @@ pub(super) fn is_written(dir: &Path) -> Result<bool, RecordingError> {
 }
 
 /// Makes the folder where it is not there, and refuses one that holds anything but what a recording
-/// that never began has left.
+/// that never began has left, or what an empty disk has.
 pub(super) fn make(dir: &Path) -> Result<(), RecordingError> {
     writing(dir, fs::create_dir_all(dir))?;
     for entry in at(dir, fs::read_dir(dir))? {
         let name = at(dir, entry)?.file_name();
-        if name != OsStr::new(LOCK) && name != OsStr::new(manifest::DRAFT) {
+        if ![LOCK, manifest::DRAFT, LOST].map(OsStr::new).contains(&name.as_os_str()) {
             return Err(RecordingError::NotEmpty { dir: dir.to_owned() });
         }
     }

@@ -59,6 +59,11 @@ struct OnDisk {
 }
 
 impl Manifest {
+    /// Has a recording begun in `dir`? What was killed before leaves no manifest.
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(NAME).exists()
+    }
+
     /// CRC-32 of everything that it says: every file of the recording has it, too.
     pub(super) fn crc(&self) -> u32 {
         crc32fast::hash(&serde_json::to_vec(self).expect("a manifest is plain data"))

@@ -576,6 +576,25 @@ fn one_writer_at_a_time_and_a_folder_of_its_own() {
 }
 
 #[test]
+fn what_was_killed_before_it_began_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("khaos-recording.lock"), "").unwrap();
+    fs::write(dir.path().join("manifest.json.part"), "{\"version\": 1, ").unwrap();
+    fs::create_dir(dir.path().join("lost+found")).unwrap();
+    assert!(!Manifest::is_in(dir.path()));
+    let mut writer = create(dir.path());
+    assert!(Manifest::is_in(dir.path()));
+    let events = many(100);
+    append(&mut writer, &events);
+    writer.finish().unwrap();
+    assert_eq!(Recording::open(dir.path()).unwrap().summary().events, 100);
+    let of_others = tempfile::tempdir().unwrap();
+    fs::write(of_others.path().join("thesis.tex"), "").unwrap();
+    let refused = Writer::create(of_others.path(), manifest(Stores::Events)).unwrap_err();
+    assert!(matches!(refused, RecordingError::NotEmpty { .. }), "{refused}");
+}
+
+#[test]
 fn what_cannot_be_is_refused_and_does_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recording");

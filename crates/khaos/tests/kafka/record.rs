@@ -90,6 +90,9 @@ async fn killed_and_started_again(broker: &Broker) {
     let all = std::env::var("KHAOS_EVENTS").map_or(EVENTS, |events| events.parse().unwrap());
     broker.create(topic, partitions).await;
     let out = broker.new_folder("clicks");
+    // As if it had been killed before it began, too.
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("khaos-recording.lock"), "").unwrap();
     let producer = std::thread::spawn({
         let client = broker.client.clone();
         move || {
