@@ -198,6 +198,8 @@ impl Recorder {
         for (partition, start) in starts {
             kept.go_on_from(partition, start, clock)?;
         }
+        // Once more, and last: what it begins with may be an end of a moment ago.
+        let ends = cluster.ends(topic)?;
         kept.refuse_replaced(topic, &ends)?;
         let (settings, events_before) = (settings.clone(), kept.writer.events());
         Ok(Self { settings, config, clock, cluster, kept, ends, events_before, resumed, cut })
