@@ -213,7 +213,7 @@ impl Bench {
             }
         });
         result.unwrap();
-        assert_eq!(recorded.events, events);
+        assert_eq!(recorded.events, Some(events));
         std::fs::remove_dir_all(folder).unwrap();
         told.expect("it takes longer than a second: give more --events")
     }

@@ -148,8 +148,6 @@ impl RecordArgs {
 
 /// What became of a recording, for people.
 fn in_words(recorded: &Recorded) -> String {
-    let Recorded { events, events_total, took_s, .. } = recorded;
-    let bytes = size(recorded.bytes);
     let mut text = match recorded.ended {
         Ended::Told => "Told to stop.",
         Ended::Time => "The time is up.",
@@ -157,11 +155,16 @@ fn in_words(recorded: &Recorded) -> String {
         Ended::Failed => "It could not go on; what was read before is kept.",
     }
     .to_owned();
-    let out = recorded.folder.display();
-    let _ = write!(
-        text,
-        "\n{events} events in {took_s:.1} s. {out} holds {events_total} events in {bytes} now."
-    );
+    let (out, took_s) = (recorded.folder.display(), recorded.took_s);
+    let unread = recorded.unread.as_deref().unwrap_or_default();
+    let _ = match (recorded.events, recorded.events_total, recorded.bytes) {
+        (Some(events), Some(events_total), Some(bytes)) => write!(
+            text,
+            "\n{events} events in {took_s:.1} s. {out} holds {events_total} events in {} now.",
+            size(bytes)
+        ),
+        _ => write!(text, "\nAfter {took_s:.1} s, what {out} holds cannot be read: {unread}."),
+    };
     if !recorded.gaps.is_empty() {
         let _ = write!(
             text,
@@ -255,6 +258,8 @@ fn bytes(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
+    use khaos_adapters::kafka::Offsets;
+
     use super::*;
 
     #[test]
@@ -277,5 +282,35 @@ mod tests {
         assert_eq!(size(999), "999 B");
         assert_eq!(size(1_234_567), "1.2 MB");
         assert_eq!(size(12_345_678_900), "12.35 GB");
+    }
+
+    #[test]
+    fn a_recording_that_cannot_be_read_has_no_figures() {
+        let mut recorded = Recorded {
+            topic: "clicks".to_owned(),
+            folder: "clicks-monday".into(),
+            group: None,
+            ended: Ended::Failed,
+            events: None,
+            events_total: None,
+            bytes: None,
+            unread: Some("clicks-monday: no such device".to_owned()),
+            took_s: 12.0,
+            next_offsets: None,
+            committed: Offsets::new(),
+            uncommitted: None,
+            gaps: Vec::new(),
+            cut: None,
+        };
+        let text = in_words(&recorded);
+        assert!(
+            text.contains("clicks-monday holds cannot be read: clicks-monday: no such"),
+            "{text}"
+        );
+        assert!(!text.contains("0 B"), "{text}");
+        (recorded.events, recorded.events_total, recorded.bytes) = (Some(2), Some(5), Some(1_500));
+        let text = in_words(&recorded);
+        assert!(text.contains("2 events in 12.0 s"), "{text}");
+        assert!(text.contains("5 events in 1.5 kB"), "{text}");
     }
 }

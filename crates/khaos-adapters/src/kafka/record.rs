@@ -17,7 +17,9 @@ use tokio::time::Instant;
 
 use super::error::may_pass;
 use super::{Cluster, KafkaError, KafkaSettings, Offsets};
-use crate::recording::{Cut, Manifest, Recording, RecordingError, Stores, TimestampKind, Writer};
+use crate::recording::{
+    Cut, Manifest, Recording, RecordingError, Stores, Summary, TimestampKind, Writer,
+};
 
 mod error;
 mod journal;
@@ -116,16 +118,18 @@ pub struct Recorded {
     pub group: Option<String>,
     /// Why it ended.
     pub ended: Ended,
-    /// Events that this run added.
-    pub events: u64,
+    /// Events that this run added. This and what else is on disk is `None` where that cannot be read.
+    pub events: Option<u64>,
     /// Events of the whole recording.
-    pub events_total: u64,
+    pub events_total: Option<u64>,
     /// Bytes on disk of the whole recording.
-    pub bytes: u64,
+    pub bytes: Option<u64>,
+    /// Why what is on disk cannot be read.
+    pub unread: Option<String>,
     /// How long this run took, s.
     pub took_s: f64,
     /// By partition: the offset that comes next.
-    pub next_offsets: Offsets,
+    pub next_offsets: Option<Offsets>,
     /// What is committed of those.
     pub committed: Offsets,
     /// Why not all of it is.
@@ -245,26 +249,32 @@ impl Recorder {
         };
         // What the disk says, not what was meant to be on it.
         let held = Recording::open(&self.config.folder).map(|recording| recording.summary());
-        let held = held.unwrap_or_default();
-        let next_offsets =
-            held.partitions.iter().map(|(partition, of)| (*partition, of.next_offset));
+        let unread = held.as_ref().err().map(ToString::to_string);
+        let (held, result) = match held {
+            Ok(held) => (Some(held), Ok(())),
+            Err(error) => (None, Err(RecordError::from(error))),
+        };
+        let next_offsets = |held: &Summary| {
+            held.partitions.iter().map(|(partition, of)| (*partition, of.next_offset)).collect()
+        };
         let has_group = self.config.stores == Stores::Events;
         let recorded = Recorded {
             group: has_group.then_some(self.config.group),
             topic: self.config.topic,
             folder: self.config.folder,
             ended: *finished.as_ref().unwrap_or(&Ended::Failed),
-            events: held.events.saturating_sub(self.events_before),
-            events_total: held.events,
-            bytes: held.bytes,
+            events: held.as_ref().map(|held| held.events.saturating_sub(self.events_before)),
+            events_total: held.as_ref().map(|held| held.events),
+            bytes: held.as_ref().map(|held| held.bytes),
+            unread,
             took_s: begun.elapsed().as_secs_f64(),
-            next_offsets: next_offsets.collect(),
+            next_offsets: held.as_ref().map(next_offsets),
             committed: commits.committed,
             uncommitted: commits.uncommitted,
             gaps: self.kept.gaps,
             cut: self.cut.map(|cut| cut.to_string()),
         };
-        (recorded, finished.map(drop))
+        (recorded, finished.and(result))
     }
 }
 
