@@ -114,17 +114,24 @@ impl Work {
     fn until_told_no_more(&self, told: &Receiver<Offsets>) {
         let mut next_look = Instant::now() + LOOK;
         loop {
-            match told.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
-                Ok(mut offsets) => {
-                    // While the last commit was on its way, more was written.
-                    offsets = told.try_iter().last().unwrap_or(offsets);
-                    self.commit(offsets);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.look();
-                    next_look = Instant::now() + LOOK;
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
+            let mut next = told.recv_timeout(next_look.saturating_duration_since(Instant::now()));
+            let mut newest = None;
+            // While the last commit was on its way, more was written.
+            while let Ok(offsets) = next {
+                newest = Some(offsets);
+                next = told.recv_timeout(Duration::ZERO);
+            }
+            let is_over = next == Err(RecvTimeoutError::Disconnected);
+            // First, because a commit waits long where nobody coordinates the group.
+            if !is_over && Instant::now() >= next_look {
+                self.look();
+                next_look = Instant::now() + LOOK;
+            }
+            if let Some(offsets) = newest {
+                self.commit(offsets);
+            }
+            if is_over {
+                return;
             }
         }
     }
@@ -143,6 +150,9 @@ impl Work {
     }
 
     fn commit(&self, offsets: Offsets) {
+        if self.seen().committed == offsets {
+            return;
+        }
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         let listed = offsets.iter().try_for_each(|(partition, offset)| {
             list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset))

@@ -137,7 +137,7 @@ struct Reading<'a> {
     recorder: &'a mut Recorder,
     consumer: Arc<BaseConsumer<Hearing>>,
     keeper: Keeper,
-    /// When the last event came.
+    /// When it was last seen that events had come.
     heard: Instant,
 }
 
@@ -150,6 +150,7 @@ impl Reading<'_> {
         self.assign()?;
         let mut next_sync = Instant::now() + SYNC;
         let mut unlooked = 0;
+        let mut has_heard = false;
         let consumer = Arc::clone(&self.consumer);
         loop {
             let polled = consumer.poll(LOOK);
@@ -169,12 +170,13 @@ impl Reading<'_> {
                 None => {}
             }
             unlooked += 1;
+            has_heard |= is_event;
             if is_event && unlooked < STRIDE {
                 continue;
             }
             unlooked = 0;
             let now = Instant::now();
-            if is_event {
+            if std::mem::take(&mut has_heard) {
                 self.heard = now;
             }
             if let Some(ended) = end(now) {
