@@ -12,12 +12,12 @@ use clap::Args;
 use indicatif::ProgressBar;
 use khaos_adapters::kafka::record::{Ended, From, Progress, RecordConfig, Recorded, Recorder};
 use khaos_adapters::recording::Stores;
-use khaos_core::units::Seconds;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::clock;
+use crate::duration::wait;
 use crate::input::BadInput;
 use crate::kafka::{KafkaArgs, moment};
 use crate::output::say;
@@ -35,8 +35,8 @@ pub struct RecordArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// How long; until Ctrl-C or SIGTERM when not given.
-    #[arg(long = "for", value_name = "TIME", value_parser = crate::duration::seconds)]
-    length: Option<Seconds>,
+    #[arg(long = "for", value_name = "TIME", value_parser = wait)]
+    length: Option<Duration>,
     /// Where a new recording begins: beginning (of what the broker still has), end (what comes from now
     /// on), or a time: 2026-11-25T07:00:00Z, or milliseconds since 1970.
     #[arg(long, default_value = "end", value_parser = from)]
@@ -53,8 +53,8 @@ pub struct RecordArgs {
     #[arg(long)]
     group: Option<String>,
     /// How long all brokers may be away before that ends the recording.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::duration::seconds)]
-    patience: Seconds,
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = wait)]
+    patience: Duration,
     /// One JSON document on standard output, at the end.
     #[arg(long)]
     json: bool,
@@ -110,9 +110,9 @@ impl RecordArgs {
             stores: if self.offsets_only { Stores::Offsets } else { Stores::Events },
             group,
             from: self.from,
-            length: self.length.map(|length| Duration::from_secs_f64(length.get())),
+            length: self.length,
             max_bytes: self.max_bytes,
-            patience: Duration::from_secs_f64(self.patience.get()),
+            patience: self.patience,
         }
     }
 
@@ -124,7 +124,7 @@ impl RecordArgs {
         let what = if self.offsets_only { "offsets of topic" } else { "topic" };
         let how = if recorder.resumed() { "goes on where it ended" } else { "begins" };
         let end = match self.length {
-            Some(length) => format!("for {} s", length.get()),
+            Some(length) => format!("for {} s", length.as_secs_f64()),
             None => "until Ctrl-C".to_owned(),
         };
         if let Some(cut) = recorder.cut() {

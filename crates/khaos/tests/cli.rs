@@ -175,6 +175,20 @@ fn a_replay_is_not_asked_for_times_that_cannot_be_waited_for() {
         for said in says {
             assert!(error.contains(said), "{more:?} does not say {said}: {error}");
         }
+    }
+}
+
+/// Nobody is asked for a topic before it is clear for how long.
+#[test]
+fn a_recording_of_more_than_a_life_is_refused() {
+    for option in ["--for", "--patience"] {
+        let mut command = Command::cargo_bin("khaos").unwrap();
+        command.args(["record", "--bootstrap", "127.0.0.1:1", "--topic", "clicks", "--out", "out"]);
+        let output = command.args([option, "1e30s"]).assert().code(2).get_output().clone();
+        let error = String::from_utf8(output.stderr).unwrap();
+        for said in [option, "'1e30s' is too long", "876600h"] {
+            assert!(error.contains(said), "{option} does not say {said}: {error}");
+        }
         assert!(output.stdout.is_empty(), "an error leaves standard output empty");
     }
 }

@@ -232,7 +232,8 @@ impl Recorder {
         mut progress: impl FnMut(&Progress),
     ) -> (Recorded, Result<(), RecordError>) {
         let begun = Instant::now();
-        let until = self.config.length.map(|length| begun + length);
+        // What no clock reaches is no end.
+        let until = self.config.length.and_then(|length| begun.checked_add(length));
         let end = |now| {
             if stop.load(Ordering::Relaxed) {
                 return Some(Ended::Told);
