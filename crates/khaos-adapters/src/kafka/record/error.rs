@@ -36,6 +36,19 @@ pub enum RecordError {
         /// What was to be recorded.
         asked: String,
     },
+    /// A header that cannot be read.
+    #[error(
+        "the event at offset {offset} of partition {partition} has a header whose name is not UTF-8, which \
+         cannot be recorded: what comes after it can be, into another folder (--out) with --from {after_ms}"
+    )]
+    HeaderName {
+        /// Of the event's partition.
+        partition: i32,
+        /// Its offset there.
+        offset: i64,
+        /// The moment after its timestamp, epoch ms.
+        after_ms: i64,
+    },
     /// The log is shorter than what was read of it.
     #[error(
         "partition {partition} of topic '{topic}' ends at offset {end}, but the recording goes on at \

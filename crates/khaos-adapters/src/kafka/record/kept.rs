@@ -1,5 +1,7 @@
 //! What is kept of a topic: its events, where they begin, and what is missing between them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use khaos_control::clock::Clock;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -141,13 +143,16 @@ impl Kept {
     /// Appends `message`, unless that might be more than the budget, which after a sync it may not be.
     /// Was there room?
     pub(super) fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<bool, RecordError> {
-        let headers: Vec<Header<'_>> = message.headers().map_or_else(Vec::new, |headers| {
-            headers.iter().map(|header| Header { name: header.key, value: header.value }).collect()
-        });
+        let (partition, offset) = (message.partition(), message.offset());
+        let timestamp_ms = message.timestamp().to_millis().unwrap_or(-1);
+        let Some(headers) = headers(message) else {
+            let after_ms = timestamp_ms.saturating_add(1);
+            return Err(RecordError::HeaderName { partition, offset, after_ms });
+        };
         let event = Event {
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            partition,
+            offset,
+            timestamp_ms,
             key: message.key(),
             value: message.payload(),
             headers,
@@ -186,6 +191,15 @@ impl Kept {
     pub(super) fn sync(&mut self) -> Result<Offsets, RecordError> {
         Ok(self.writer.sync()?)
     }
+}
+
+/// The headers of `message`; `None` where one has a name that is not UTF-8: the client panics over it.
+fn headers<'a>(message: &'a BorrowedMessage<'_>) -> Option<Vec<Header<'a>>> {
+    let Some(headers) = message.headers() else { return Some(Vec::new()) };
+    let read = AssertUnwindSafe(|| {
+        headers.iter().map(|header| Header { name: header.key, value: header.value }).collect()
+    });
+    catch_unwind(read).ok()
 }
 
 /// What an event takes beside its own bytes, and perhaps a frame of its own, at most, bytes.
