@@ -70,7 +70,8 @@ pub struct Summary {
     pub span_ms: Option<(i64, i64)>,
     /// Partitions of which something is recorded.
     pub partitions: BTreeMap<i32, PartitionSummary>,
-    /// What a crash left behind the last whole event. Also what is being written right now.
+    /// What is behind the last whole event: a crash leaves that, or a copy that was cut short. Also what is
+    /// being written right now.
     pub torn: Option<Cut>,
 }
 
@@ -96,7 +97,8 @@ pub struct Verified {
     pub torn: Option<Cut>,
 }
 
-/// Bytes at the end of a file that are no whole frame or line: what a crash left.
+/// Bytes at the end of a file that are no whole frame or line: what a crash left, or a copy that was cut
+/// short.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// Of which file.

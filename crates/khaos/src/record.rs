@@ -128,7 +128,7 @@ impl RecordArgs {
             None => "until Ctrl-C".to_owned(),
         };
         if let Some(cut) = recorder.cut() {
-            say(&format!("{cut} It will be read again."))?;
+            say(&format!("{cut}: they are cut, and what was in them is read again."))?;
         }
         say(&format!("The recording of {what} '{topic}' in {out} {how}, {end}."))
     }

@@ -229,8 +229,8 @@ fn torn(torn: Option<&Cut>, is_written: bool) -> Option<String> {
         (_, true) => Some("Somebody is recording into it now.".to_owned()),
         (None, false) => None,
         (Some(cut), false) => Some(format!(
-            "A crash left a torn tail: {cut}. Nothing of it had been synced; going on with the \
-             recording cuts it."
+            "A torn tail: {cut}. A crash while it was written leaves that, or a copy that was cut \
+             short; going on with the recording cuts it."
         )),
     }
 }

@@ -94,6 +94,7 @@ fn verify_tells_sound_from_torn_from_damaged() {
     let whole = fs::read(&segment).unwrap();
     fs::write(&segment, &whole[..whole.len() - 10]).unwrap();
     let text = stdout(&verify(&[]).code(0));
+    assert!(text.contains("a copy that was cut short") && !text.contains("synced"), "{text}");
     assert!(text.contains("torn tail") && text.contains("00000000.segment"), "{text}");
     let cut = document(&verify(&["--json"]).code(0));
     assert_eq!((&cut["verdict"], &cut["events"]), (&Value::from("cut"), &Value::from(7_560)));

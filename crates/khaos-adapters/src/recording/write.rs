@@ -55,8 +55,8 @@ impl Writer {
         Ok(Self { dir, manifest, log, next_offsets, failed: false, _lock: lock })
     }
 
-    /// Goes on with the recording in `dir`. What a crash has left at its end is cut and returned; nothing
-    /// of it was ever synced.
+    /// Goes on with the recording in `dir`. What a crash has left at its end is cut and returned, none of
+    /// which was ever synced; so is what is left of an event at the end of a copy that was cut short.
     pub fn resume(dir: &Path) -> Result<(Self, Option<Cut>), RecordingError> {
         let manifest = Manifest::read(dir)?;
         let lock = Lock::take(dir)?;
