@@ -3,7 +3,8 @@
 //! Each source reports the offset of the last record that it handed on, −1 as long as there is none since it
 //! started. Values carry no time and may be old (see `metrics`), but the time that the source has been
 //! running is fetched with them: how long ago it began is learnt from the freshest answer, so each report
-//! has a time of its own, however late it is read. Time that went back is another life of the source.
+//! has a time of its own, however late it is read. Time that went back is another life of the source, and so
+//! is time that began too late to be that of the last report.
 //!
 //! Between two reports of a life the position is on the line between them. After the last one of a life it
 //! stays where it was, for as long as the job is known to be down, and is unknown after that: a source of
@@ -171,16 +172,20 @@ impl Positions {
             return;
         }
         let began_ms = now.0 as f64 - ran_ms;
-        let life = match before {
-            Some(before) if before.ran_ms < ran_ms => {
-                let began = &mut track.began_ms[before.life];
-                *began = began.min(began_ms);
-                before.life
-            }
-            _ => {
-                track.began_ms.push(began_ms);
-                track.began_ms.len() - 1
-            }
+        let goes_on = |before: &&Report| {
+            let reported = track.at(before);
+            let late_ms = began_ms - track.began_ms[before.life];
+            // A job that is down need not take all of its sources with it: one that lives on began before.
+            let ended = began_ms >= reported.0 as f64 && self.down.last() > Some(&reported);
+            before.ran_ms < ran_ms && late_ms <= 1_000.0 * LONGEST_LINE_S && !ended
+        };
+        let life = if let Some(before) = before.filter(goes_on) {
+            let began = &mut track.began_ms[before.life];
+            *began = began.min(began_ms);
+            before.life
+        } else {
+            track.began_ms.push(began_ms);
+            track.began_ms.len() - 1
         };
         let mut next: BTreeMap<Arc<str>, BTreeMap<i32, Next>> = BTreeMap::new();
         for (topic, number, last) in last {
@@ -472,6 +477,51 @@ mod tests {
         positions.told(105.0, 1.0, 1_999);
         assert_eq!(offset(positions.next(104.0)), Some(1_000.0));
         assert_eq!(positions.next(104.5), None);
+    }
+
+    /// It had run for longer when it was heard of than the life before it, which ended soon.
+    #[test]
+    fn a_life_that_is_heard_of_late_is_another_one() {
+        let mut positions = Positions::default();
+        positions.told(9.0, 7.0, 699);
+        for down in [15.0, 20.0, 25.0, 30.0, 35.0, 38.0] {
+            positions.was_down(at(down));
+        }
+        positions.told(52.0, 12.0, 1_699);
+        for seconds in [9.0, 15.0, 38.0, 40.0] {
+            assert_eq!(offset(positions.next(seconds)), Some(700.0), "{seconds}");
+        }
+        assert_eq!(positions.next(41.0), None);
+        assert_eq!(offset(positions.next(52.0)), Some(1_700.0));
+        positions.told(57.0, 17.0, 2_699);
+        assert_eq!(offset(positions.next(54.5)), Some(2_200.0));
+    }
+
+    /// The two signs one by one: a short outage that was seen, and a long one that nobody saw.
+    #[test]
+    fn another_life_is_told_by_the_outage_or_by_when_it_began() {
+        let mut seen = Positions::default();
+        seen.told(9.0, 7.0, 699);
+        seen.was_down(at(11.0));
+        seen.told(24.0, 10.0, 899);
+        assert_eq!(offset(seen.next(14.0)), Some(700.0));
+        assert_eq!(seen.next(20.0), None);
+        assert_eq!(offset(seen.next(24.0)), Some(900.0));
+        let mut unseen = Positions::default();
+        unseen.told(9.0, 7.0, 699);
+        unseen.told(52.0, 12.0, 1_699);
+        assert_eq!(offset(unseen.next(40.0)), Some(700.0));
+        assert_eq!(offset(unseen.next(52.0)), Some(1_700.0));
+    }
+
+    /// Another part of the job was down: the source had been running since before its last report.
+    #[test]
+    fn a_source_that_outlives_an_outage_is_the_same() {
+        let mut positions = Positions::default();
+        positions.told(100.0, 100.0, 999);
+        positions.was_down(at(105.0));
+        positions.told(110.0, 110.0, 1_999);
+        assert_eq!(offset(positions.next(105.0)), Some(1_500.0));
     }
 
     #[test]
