@@ -274,13 +274,11 @@ mod tests {
         assert!(nearest("x", ["__consumer_offsets"].into_iter()).starts_with("there is none"));
     }
 
-    /// Nobody listens on port 1: the reason is librdkafka's, and it takes as long as it may.
+    /// Nobody listens on port 1: the reason is librdkafka's.
     #[test]
     fn nobody_there_is_one_error_with_the_reason() {
         let cluster = Cluster::at(&KafkaSettings::at("127.0.0.1:1").unwrap()).unwrap();
-        let begun = Instant::now();
         let error = cluster.partitions("clicks").unwrap_err();
-        assert!(begun.elapsed() < PATIENCE + Duration::from_secs(3), "{:?}", begun.elapsed());
         assert!(matches!(error, KafkaError::NoAnswer { .. }), "{error}");
         let said = error.to_string();
         assert!(said.contains("127.0.0.1:1") && said.contains("Connection refused"), "{said}");
