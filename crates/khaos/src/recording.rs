@@ -54,7 +54,8 @@ pub struct ExportArgs {
     /// A row for so many whole seconds. khaos simulate and khaos forecast read minutes, khaos replay any.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = seconds)]
     every: Seconds,
-    /// Only from this moment on: UTC as in 2026-11-25T07:00:00Z, or milliseconds since 1970.
+    /// Only from this moment on: UTC as in 2026-11-25T07:00:00Z, or milliseconds since 1970. What was not
+    /// recorded has no rows.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     from: Option<i64>,
     /// Only before this moment.
@@ -174,7 +175,8 @@ impl ExportArgs {
         Ok(every as i64)
     }
 
-    /// The first and the last second.
+    /// The first and the last second: of what is asked for, as far as it was recorded. Of what was not recorded
+    /// nobody knows that nothing arrived.
     fn span(&self, recording: &Recording) -> Result<(i64, i64), BadInput> {
         let dir = self.dir.display();
         let Some((first_ms, last_ms)) = recording.summary().span_ms else {
@@ -189,7 +191,20 @@ impl ExportArgs {
                 utc(last_ms)
             )));
         }
-        Ok((from_ms.div_euclid(1_000), (to_ms - 1).div_euclid(1_000)))
+        let second = |ms: i64| ms.div_euclid(1_000);
+        let (begins, ends) = (second(first_ms), second(last_ms));
+        let (from, to) = (second(from_ms), second(to_ms - 1));
+        if from < begins {
+            let at = utc(first_ms);
+            tracing::warn!(
+                "{dir}: --from is before the recording, the rows begin with it, at {at}"
+            );
+        }
+        if to > ends {
+            let at = utc(last_ms);
+            tracing::warn!("{dir}: --to is behind the recording, the rows end with it, at {at}");
+        }
+        Ok((from.max(begins), to.min(ends)))
     }
 }
 
