@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::refusal;
 use crate::kafka::hearing::Hearing;
-use crate::kafka::{Cluster, KafkaError, Offsets};
+use crate::kafka::{Cluster, KafkaError, Offsets, PATIENCE};
 
 /// Between two looks at the log's ends.
 const LOOK: Duration = Duration::from_secs(2);
@@ -23,6 +23,8 @@ pub(super) struct Keeper {
     tell: Option<Sender<Offsets>>,
     seen: Arc<Mutex<Seen>>,
     thread: Option<JoinHandle<()>>,
+    /// Nothing is ever sent: it is closed when the thread is at its end.
+    at_its_end: Receiver<()>,
 }
 
 /// What the brokers answered.
@@ -70,8 +72,12 @@ impl Keeper {
             group: group.to_owned(),
             seen: Arc::clone(&seen),
         };
-        let thread = std::thread::spawn(move || work.until_told_no_more(&told));
-        Self { tell: Some(tell), seen, thread: Some(thread) }
+        let (lives, at_its_end) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            work.until_told_no_more(&told);
+            drop(lives);
+        });
+        Self { tell: Some(tell), seen, thread: Some(thread), at_its_end }
     }
 
     /// Has `offsets` committed: everything before them is on disk.
@@ -87,12 +93,17 @@ impl Keeper {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Commits what is left to commit, and ends.
+    /// Commits what is left to commit, and ends; after [`PATIENCE`] without it. librdkafka may wait for ever
+    /// for the answer to a commit whose broker is gone, and nothing is lost without one.
     pub(super) fn end(&mut self) {
         self.tell = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        if self.at_its_end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let why = || "its broker did not answer".to_owned();
+            self.seen().uncommitted.get_or_insert_with(why);
+            return;
         }
+        let _ = thread.join();
     }
 }
 
