@@ -67,7 +67,7 @@ export TMPDIR
 # Labs on ports of their own wait more than they work: three at a time. The whole workspace, because crates that
 # are built by themselves have other features, and all would be built once more.
 cargo test --locked --workspace -- --ignored --test-threads=3 \
-  --skip half_an_hour --skip twenty_failures --skip dead_times_by_heartbeats --skip record::what_is
+  --skip half_an_hour --skip twenty_failures --skip dead_times_by_heartbeats
 
 if $long; then
   step "Twenty thousand lives instead of a thousand"
