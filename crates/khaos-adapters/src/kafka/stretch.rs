@@ -8,15 +8,16 @@ use std::time::Duration;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as Native;
-use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use super::error::may_pass;
 use super::hearing::Hearing;
+use super::message::{detached, event, stamped_ms};
 use super::replay::ReplayError;
 use super::{KafkaError, KafkaSettings, Offsets, not_made};
-use crate::recording::{Event, Events, Header};
+use crate::recording::{Event, Events};
 
 /// Events one after the other, with when each is due, epoch ms: the latest timestamp of its partition so
 /// far.
@@ -127,7 +128,8 @@ impl TopicEvents {
         }
         let Some(Reverse((due_ms, partition))) = self.due.pop() else { return Ok(None) };
         self.taken = Some(partition);
-        Ok(self.partitions[partition].head.as_ref().map(|head| (due_ms, event(head))))
+        let head = self.partitions[partition].head.as_ref().expect("an event is due");
+        Ok(Some((due_ms, event(head).expect("its headers were read when it was detached"))))
     }
 
     /// Lets the client tell what is not about one partition. An event among that is one that its partition
@@ -158,9 +160,18 @@ impl TopicEvents {
                         partition.head = None;
                         return Ok(());
                     }
-                    let stamped_ms = message.timestamp().to_millis().unwrap_or(-1);
-                    partition.latest_ms = partition.latest_ms.max(stamped_ms);
-                    partition.head = Some(message.detach());
+                    let Some(head) = detached(&message) else {
+                        let (number, offset) = (message.partition(), message.offset());
+                        let doing = format!(
+                            "topic '{}', offset {offset} of partition {number}",
+                            self.topic
+                        );
+                        let why = "a header's name is not UTF-8, which cannot be replayed: leave it \
+                                   out by --from and --to";
+                        return Err(KafkaError::Other { doing, why: why.to_owned() });
+                    };
+                    partition.latest_ms = partition.latest_ms.max(stamped_ms(&message));
+                    partition.head = Some(head);
                     self.due.push(Reverse((partition.latest_ms, index)));
                     return Ok(());
                 }
@@ -191,19 +202,5 @@ impl TopicEvents {
                 });
             }
         }
-    }
-}
-
-fn event(message: &OwnedMessage) -> Event<'_> {
-    let headers = message.headers().map(|headers| {
-        headers.iter().map(|header| Header { name: header.key, value: header.value }).collect()
-    });
-    Event {
-        partition: message.partition(),
-        offset: message.offset(),
-        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-        key: message.key(),
-        value: message.payload(),
-        headers: headers.unwrap_or_default(),
     }
 }

@@ -1,15 +1,14 @@
 //! What is kept of a topic: its events, where they begin, and what is missing between them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use khaos_control::clock::Clock;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::journal::{Fact, Gap, Journal};
 use super::{RecordConfig, RecordError};
 use crate::kafka::Offsets;
-use crate::recording::{Event, Header, Writer};
+use crate::kafka::message::{event, stamped_ms};
+use crate::recording::{Event, Writer};
 
 /// A recording that grows.
 #[derive(Debug)]
@@ -143,19 +142,10 @@ impl Kept {
     /// Appends `message`, unless that might be more than the budget, which after a sync it may not be.
     /// Was there room?
     pub(super) fn append(&mut self, message: &BorrowedMessage<'_>) -> Result<bool, RecordError> {
-        let (partition, offset) = (message.partition(), message.offset());
-        let timestamp_ms = message.timestamp().to_millis().unwrap_or(-1);
-        let Some(headers) = headers(message) else {
-            let after_ms = timestamp_ms.saturating_add(1);
+        let Some(event) = event(message) else {
+            let after_ms = stamped_ms(message).saturating_add(1);
+            let (partition, offset) = (message.partition(), message.offset());
             return Err(RecordError::HeaderName { partition, offset, after_ms });
-        };
-        let event = Event {
-            partition,
-            offset,
-            timestamp_ms,
-            key: message.key(),
-            value: message.payload(),
-            headers,
         };
         if !self.has_room(size(&event)) {
             return Ok(false);
@@ -191,15 +181,6 @@ impl Kept {
     pub(super) fn sync(&mut self) -> Result<Offsets, RecordError> {
         Ok(self.writer.sync()?)
     }
-}
-
-/// The headers of `message`; `None` where one has a name that is not UTF-8: the client panics over it.
-fn headers<'a>(message: &'a BorrowedMessage<'_>) -> Option<Vec<Header<'a>>> {
-    let Some(headers) = message.headers() else { return Some(Vec::new()) };
-    let read = AssertUnwindSafe(|| {
-        headers.iter().map(|header| Header { name: header.key, value: header.value }).collect()
-    });
-    catch_unwind(read).ok()
 }
 
 /// What an event takes beside its own bytes, and perhaps a frame of its own, at most, bytes.
