@@ -10,7 +10,7 @@
 //!
 //! Nothing stays behind: [`Lab::down`] ends the processes in order and removes the run folder, dropping
 //! a lab does so by force, and what a killed khaos left is found by the *marks* that the processes carry,
-//! by the next [`Lab::up`] or [`down`].
+//! by the next [`Lab::up`] or [`down`], which with [`status`] is how a lab is met from *outside*.
 
 mod broker;
 mod config;
@@ -21,6 +21,7 @@ mod injector;
 mod install;
 mod log;
 mod marks;
+mod outside;
 mod process;
 mod submit;
 mod supervise;
@@ -33,14 +34,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use reqwest::Client;
-use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use khaos_control::ports::PortError;
 
 use self::config::{LOG4J, Ports, config_yaml};
-use self::folder::{Found, RunFolder, State};
+use self::folder::{RunFolder, State};
 use self::install::Installed;
 use self::marks::end_leftovers;
 use self::process::{Process, SERVER_PROPERTIES, end, in_words, log_ends_with};
@@ -51,6 +51,7 @@ pub use self::deliveries::{Delivered, delivered};
 pub use self::error::LabError;
 pub use self::injector::{Aimed, Broken, LabInjector, LabTarget};
 pub use self::log::PacedLog;
+pub use self::outside::{Ended, Phase, ProcessStatus, Status, down, status};
 pub use self::process::Role;
 pub use self::submit::{KafkaJob, PacedJob, Rates, Then};
 pub use self::version::{FlinkVersion, KAFKA_VERSION};
@@ -516,131 +517,6 @@ async fn is_to_end(folder: &RunFolder) {
     while !folder.is_to_end() {
         sleep_until(Instant::now() + LOOK).await;
     }
-}
-
-/// What [`down`] had to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Nothing: there was no lab.
-    Nothing,
-    /// A khaos supervised the lab, and has ended it.
-    Supervised,
-    /// A khaos that is dead left this many processes, or a khaos that failed left its logs.
-    Left(usize),
-}
-
-/// Ends the lab in `folder`, whoever started it, and removes the folder.
-pub async fn down(folder: &Path) -> Result<Ended, LabError> {
-    let path = folder::absolute(folder)?;
-    let deadline = Instant::now() + TAKE_DOWN;
-    let mut supervised = false;
-    loop {
-        match RunFolder::find(&path)? {
-            Found::Nothing if supervised => return Ok(Ended::Supervised),
-            Found::Nothing => {
-                let left = end_leftovers(&path).await?;
-                return Ok(if left == 0 { Ended::Nothing } else { Ended::Left(left) });
-            }
-            Found::Left(mut folder) => {
-                let left = end_leftovers(&path).await?;
-                folder.remove()?;
-                return Ok(if supervised { Ended::Supervised } else { Ended::Left(left) });
-            }
-            Found::Supervised if Instant::now() < deadline => {
-                folder::ask_to_end(&path)?;
-                supervised = true;
-                sleep_until(Instant::now() + LOOK).await;
-            }
-            // It hangs. When it wakes up it finds its folder gone and ends.
-            Found::Supervised => {
-                let left = end_leftovers(&path).await?;
-                error::at(&path, "--dir", std::fs::remove_dir_all(&path))?;
-                return Ok(Ended::Left(left));
-            }
-        }
-    }
-}
-
-/// What state a lab is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// There is none.
-    None,
-    /// A khaos is starting it.
-    Starting,
-    /// It is up, and a khaos supervises it.
-    Up,
-    /// It runs, but the khaos that supervised it is dead.
-    Abandoned,
-    /// It failed, or was killed with its khaos; its folder is still there.
-    Ended,
-}
-
-/// What there is to know about a lab from outside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Status {
-    /// Its run folder.
-    pub folder: PathBuf,
-    /// Its state.
-    pub phase: Phase,
-    /// Its Flink's version, once it is known; none where it has no Flink.
-    pub flink: Option<String>,
-    /// Where Flink's REST interface is, once that is known.
-    pub rest_url: Option<String>,
-    /// Its Kafka's version, once it is known; none where it has no Kafka.
-    pub kafka: Option<String>,
-    /// Where Kafka's clients begin, once that is known.
-    pub bootstrap: Option<String>,
-    /// Pid of the khaos that supervises it, where one does.
-    pub supervisor: Option<u32>,
-    /// The processes it should have, and those it has.
-    pub processes: Vec<ProcessStatus>,
-}
-
-/// A process of a lab, from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct ProcessStatus {
-    /// Which.
-    pub role: Role,
-    /// Its pid, where it is alive.
-    pub pid: Option<u32>,
-    /// Whether it is.
-    pub alive: bool,
-}
-
-/// Looks at the lab in `folder`, whoever started it, and changes nothing.
-pub fn status(folder: &Path) -> Result<Status, LabError> {
-    let folder = folder::absolute(folder)?;
-    let supervised = folder::is_supervised(&folder)?;
-    let told = folder::told(&folder);
-    let found = marks::find(&folder);
-    let alive = |role| found.iter().find(|found| found.role == role).map(|found| found.pid);
-    let expected = told.iter().flat_map(|told| roles(told.task_managers, told.kafka.is_some()));
-    let mut roles: Vec<Role> = expected.chain(found.iter().map(|found| found.role)).collect();
-    roles.sort_unstable();
-    roles.dedup();
-    let process = |role| {
-        let pid = alive(role);
-        ProcessStatus { role, pid, alive: pid.is_some() }
-    };
-    let phase = match (&told, supervised) {
-        (Some(State { ready: true, .. }), true) => Phase::Up,
-        (_, true) => Phase::Starting,
-        (_, false) if !found.is_empty() => Phase::Abandoned,
-        (Some(_), false) => Phase::Ended,
-        (None, false) => Phase::None,
-    };
-    Ok(Status {
-        processes: roles.into_iter().map(process).collect(),
-        supervisor: told.as_ref().filter(|_| supervised).map(|told| told.supervisor),
-        flink: told.as_ref().and_then(|told| told.flink.clone()),
-        rest_url: told.as_ref().and_then(|told| told.rest_url.clone()),
-        kafka: told.as_ref().and_then(|told| told.kafka.clone()),
-        bootstrap: told.and_then(|told| told.bootstrap),
-        folder,
-        phase,
-    })
 }
 
 #[cfg(test)]
