@@ -13,8 +13,10 @@ import java.util.stream.LongStream;
 import org.apache.flink.api.connector.source.ReaderOutput;
 import org.apache.flink.api.connector.source.SourceReaderContext;
 import org.apache.flink.core.io.InputStatus;
+import org.apache.flink.metrics.Counter;
+import org.apache.flink.metrics.SimpleCounter;
+import org.apache.flink.metrics.groups.OperatorIOMetricGroup;
 import org.apache.flink.metrics.groups.SourceReaderMetricGroup;
-import org.apache.flink.metrics.groups.UnregisteredMetricsGroup;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -23,6 +25,8 @@ class PacedReaderTest {
     private static final RateSchedule ONE_SECOND = RateSchedule.parse("1:100,1:0", RateSchedule.Then.HOLD);
 
     @TempDir Path folder;
+
+    private final Counter recordsIn = new SimpleCounter();
 
     @Test
     void primesAtOnceAndReadsOnlyOnceItIsTold() throws Exception {
@@ -33,6 +37,7 @@ class PacedReaderTest {
             drain(reader, read);
             assertEquals(List.of(0L, 1L, 2L), read.stream().filter(Event::primes).map(Event::index).toList());
             assertEquals(3, read.size(), "nothing arrives yet");
+            assertEquals(0, recordsIn.getCount(), "nothing arrived");
 
             read.clear();
             long epochMs = System.currentTimeMillis() - 60_000;
@@ -44,6 +49,7 @@ class PacedReaderTest {
             }
             List<Long> unskipped = LongStream.range(40, 100).boxed().toList();
             assertEquals(unskipped, read.stream().map(Event::index).toList());
+            assertEquals(60, recordsIn.getCount());
             assertEquals(List.of(new PacedSplit(0, 1, epochMs, 3, 100)), reader.snapshotState(1));
         }
     }
@@ -61,8 +67,9 @@ class PacedReaderTest {
         assertTrue(read.stream().noneMatch(Event::primes));
     }
 
-    private static PacedReader reader(Start start) {
-        SourceReaderMetricGroup metrics = UnregisteredMetricsGroup.createSourceReaderMetricGroup();
+    private PacedReader reader(Start start) {
+        OperatorIOMetricGroup io = only(OperatorIOMetricGroup.class, (name, argument) -> recordsIn);
+        SourceReaderMetricGroup metrics = only(SourceReaderMetricGroup.class, (name, gauge) -> io);
         SourceReaderContext context =
                 only(SourceReaderContext.class, (name, argument) -> name.equals("metricGroup") ? metrics : 0);
         return new PacedReader(ONE_SECOND, start, 3, true, context);
