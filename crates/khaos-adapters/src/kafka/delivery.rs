@@ -149,10 +149,13 @@ impl Sender {
                 waited_s: self.patience.as_secs(),
                 why: self.deliveries().hearing.why("events were not acknowledged in time"),
             },
-            Code::ClusterAuthorizationFailed => other(
-                "Kafka does not let this user write exactly once: have it allowed (kafka-acls --add \
-                 --allow-principal User:… --operation IdempotentWrite --cluster)",
-            ),
+            // Brokers since 3.0 tell this to who may write to no topic, older ones to who lacks IdempotentWrite.
+            Code::ClusterAuthorizationFailed => other(&format!(
+                "Kafka does not let this user write exactly once: allow Write on topic '{0}' (kafka-acls --add \
+                 --allow-principal User:… --operation Write --topic '{0}'); brokers before 3.0 want \
+                 --operation IdempotentWrite --cluster besides",
+                self.topic
+            )),
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
                 other("it is not there any more: somebody deleted it")
             }

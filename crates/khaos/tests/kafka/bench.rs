@@ -120,6 +120,24 @@ impl Broker {
     pub(crate) fn produce(&self, topic: &str, partitions: u64, which: Range<u64>) {
         produce(&self.client, topic, partitions, which);
     }
+
+    /// Allows the guest what the errors say that is refused.
+    pub(crate) fn allow(&self, what: &[&str]) {
+        let admin = self.new_folder("admin.properties");
+        let login = format!(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config=\
+             org.apache.kafka.common.security.plain.PlainLoginModule required username=\"{}\" \
+             password=\"{}\";\n",
+            LabKafka::ADMIN,
+            LabKafka::PASSWORD
+        );
+        std::fs::write(&admin, login).unwrap();
+        let mut acls = self.lab.kafka_program("org.apache.kafka.tools.AclCommand").unwrap();
+        acls.args(["--bootstrap-server", &self.bootstrap, "--command-config"]).arg(&admin);
+        acls.args(["--add", "--allow-principal", "User:guest"]).args(what);
+        let output = acls.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
 }
 
 /// Says who a client is.

@@ -412,15 +412,15 @@ fn what_is_refused_to_a_guest() {
             assert!(said.errors.contains(what), "{what}: {said:?}");
         };
         refused("Kafka refuses Describe on topic 'secret' to this user");
-        allow(&broker, &["--operation", "Describe", "--topic", "secret"]);
+        broker.allow(&["--operation", "Describe", "--topic", "secret"]);
         // Nothing is fetched where only the length is looked at.
         let said = khaos(&looks);
         assert_eq!(said.code, Some(0), "{said:?}");
         assert_eq!(next_offsets(&lengths), broker.ends("secret", 2));
         refused("Kafka refuses Read on ");
-        allow(&broker, &["--operation", "Read", "--topic", "secret"]);
+        broker.allow(&["--operation", "Read", "--topic", "secret"]);
         refused("Kafka refuses Read on group 'khaos-record-secret' to this user");
-        allow(&broker, &["--operation", "Read", "--group", "khaos-record-secret"]);
+        broker.allow(&["--operation", "Read", "--group", "khaos-record-secret"]);
         let recorder = Khaos::starts(&arguments());
         let ends = broker.ends("secret", 2);
         // The run before may have brought all of it to disk; only what is committed shows that this one runs.
@@ -430,22 +430,4 @@ fn what_is_refused_to_a_guest() {
         assert_eq!(said.code, Some(0), "{said:?}");
         assert_eq!(of_recording(&out), of_topic(&broker.client, "secret", &BTreeMap::new()));
     });
-}
-
-/// As the errors say it.
-fn allow(broker: &Broker, what: &[&str]) {
-    let admin = broker.new_folder("admin.properties");
-    let login = format!(
-        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config=\
-         org.apache.kafka.common.security.plain.PlainLoginModule required username=\"{}\" \
-         password=\"{}\";\n",
-        LabKafka::ADMIN,
-        LabKafka::PASSWORD
-    );
-    std::fs::write(&admin, login).unwrap();
-    let mut acls = broker.lab.kafka_program("org.apache.kafka.tools.AclCommand").unwrap();
-    acls.args(["--bootstrap-server", &broker.bootstrap, "--command-config"]).arg(&admin);
-    acls.args(["--add", "--allow-principal", "User:guest"]).args(what);
-    let output = acls.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
 }

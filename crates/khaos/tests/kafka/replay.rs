@@ -405,6 +405,25 @@ fn who_may_not_write_is_told_so() {
         login("hunter2");
         let said = bench.refused(1, &arguments);
         assert!(said.contains("does not let us in: ") && !said.contains("hunter2"), "{said}");
+
+        // Who may look at a topic may not write to it yet.
+        bench.broker.create("secret", PARTITIONS).await;
+        bench.broker.create("open", PARTITIONS).await;
+        bench.broker.allow(&["--operation", "Describe", "--topic", "secret"]);
+        login(LabKafka::PASSWORD);
+        let refused = |what: &str| {
+            let document = spoilt(bench.replay(&[arguments.as_slice(), &["--json"]].concat()));
+            let why = document["spoilt"].as_str().unwrap();
+            assert!(why.contains(what), "{why}");
+            assert_eq!(document["acknowledged"], 0);
+        };
+        // Who may write nowhere is not given a producer's number.
+        refused("allow Write on topic 'secret'");
+        bench.broker.allow(&["--operation", "Write", "--topic", "open"]);
+        refused("Kafka refuses Write on topic 'secret' to this user");
+        assert_eq!(bench.count("secret"), 0);
+        bench.broker.allow(&["--operation", "Write", "--topic", "secret"]);
+        bench.replayed(&arguments);
         bench.broker.lab.down().await.unwrap();
     });
 }
