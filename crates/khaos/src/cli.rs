@@ -60,7 +60,8 @@ enum Command {
     /// Follow a job for as long as it lives: observe, recommend, or keep it in its objectives.
     ///
     /// Every decision that says something new is one line on standard output, logs go to standard
-    /// error. Ctrl-C ends it and leaves the job at its own interval; what was learnt is in the store.
+    /// error. Ctrl-C ends it: a driven job goes on at its own interval, a redeployed one at its last. What was
+    /// learnt is in the store.
     Run(RunArgs),
 }
 
@@ -85,8 +86,8 @@ struct SimulateArgs {
     /// The day's workload: CSV with second,events_per_second, one row a minute.
     #[arg(long)]
     workload: PathBuf,
-    /// What khaos and paper recorded and profiled before second 0, in the same format; the day's own
-    /// workload when not given.
+    /// What khaos and paper recorded and profiled before second 0, in the same format (of a folder of `khaos record`,
+    /// export the rates); the day's own workload when not given.
     #[arg(long)]
     recording: Option<PathBuf>,
     /// Policies, separated by commas: static:30s (an interval that somebody guessed), young-daly (the

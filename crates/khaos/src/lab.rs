@@ -26,7 +26,7 @@ pub enum LabCommand {
     /// Start Flink and a job whose load is known, or Kafka, or all of it; it ends with Ctrl-C. Or with
     /// `khaos lab down`.
     Up(UpArgs),
-    /// The three phases on a real Flink, within a quarter of an hour: observe, profile with failures, and
+    /// The three phases on a real Flink, in about twelve minutes: observe, profile with failures, and
     /// an afternoon with failures under three policies. One minute of its clock passes in five seconds.
     Run(RunArgs),
     /// End a lab, whoever started it and whether or not that khaos is still alive.
@@ -66,7 +66,7 @@ enum Job {
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
     /// Version of Flink: 2.3 or 1.20.
-    #[arg(long, default_value = "2")]
+    #[arg(long, default_value = "2.3")]
     flink: FlinkVersion,
     #[command(flatten)]
     folder: FolderArgs,

@@ -1,4 +1,4 @@
-//! `khaos lab run`: the three phases on a real Flink, within a quarter of an hour.
+//! `khaos lab run`: the three phases on a real Flink, in about twelve minutes.
 //!
 //! [`course`] (what arrives, and when failures strike) → [`cluster`] (Flink, with copies of one job on it)
 //! → observe and profile, as ever → [`contest`] (an afternoon under three policies, side by side) →
