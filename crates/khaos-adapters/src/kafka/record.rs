@@ -197,7 +197,7 @@ impl Recorder {
             From::End => ends.clone(),
             From::At(ms) => cluster.offsets_at(topic, ms)?,
         };
-        kept.take_up(facts, first)?;
+        kept.take_up(facts, first, &starts)?;
         kept.note_partitions(starts.len())?;
         for (partition, start) in starts {
             kept.go_on_from(partition, start, clock)?;

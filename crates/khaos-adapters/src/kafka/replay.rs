@@ -16,7 +16,7 @@ use super::delivery::Sender;
 use super::pace::Pace;
 use super::shift::{TimeField, Unshifted};
 use super::stretch::{Stretch, TopicEvents};
-use super::{Cluster, KafkaError, KafkaSettings};
+use super::{Cluster, KafkaError, KafkaSettings, Offsets};
 use crate::recording::{Recording, RecordingError, Stores};
 
 /// Where the events come from.
@@ -329,6 +329,9 @@ fn of_recording(
     recording: &Recording,
     config: &ReplayConfig,
 ) -> Result<Found, ReplayError> {
+    if recording.manifest().stores == Stores::Offsets {
+        return of_offsets(settings, cluster, recording, config);
+    }
     let (manifest, summary) = (recording.manifest(), recording.summary());
     let is_written = recording.is_written()?;
     let Some((first_ms, last_ms)) = summary.span_ms else {
@@ -349,45 +352,73 @@ fn of_recording(
     }
     // While somebody records into it, its end is not torn: it is being written.
     let torn = summary.torn.filter(|_| !is_written).map(|cut| cut.to_string());
-    if manifest.stores == Stores::Events {
-        let stretch = Stretch::Recorded(recording.events(from_ms, to_ms)?);
-        let highest = summary.partitions.keys().next_back();
-        return Ok(Found {
-            stretch,
-            base_ms: Some(from_ms),
-            events,
-            // A topic may have been given more while it was recorded.
-            partitions: manifest.partitions.max(highest.map_or(0, |partition| partition + 1)),
-            torn,
-        });
-    }
-    let (from, to) = (Some(Moment::At(from_ms)), Some(Moment::At(to_ms)));
-    let of = ReplayConfig { from, to, ..config.clone() };
-    let found = of_topic(settings, cluster, &manifest.topic, &of)?;
-    if found.events < events {
-        refuse_gone(cluster, &manifest.topic, recording, from_ms)?;
-    }
-    Ok(Found { torn, ..found })
+    let highest = summary.partitions.keys().next_back();
+    Ok(Found {
+        stretch: Stretch::Recorded(recording.events(from_ms, to_ms)?),
+        base_ms: Some(from_ms),
+        events,
+        // A topic may have been given more while it was recorded.
+        partitions: manifest.partitions.max(highest.map_or(0, |partition| partition + 1)),
+        torn,
+    })
 }
 
-/// Fewer events are there than were recorded: is it retention? Only where the stretch begins with the first
-/// event that is left: what was removed long before it is not missed.
-fn refuse_gone(
+/// The stretch of a topic of which `recording` knows the offsets: what arrived between two looks at it.
+/// Timestamps do not tell that, for producers make them.
+fn of_offsets(
+    settings: &KafkaSettings,
     cluster: &Cluster,
-    topic: &str,
     recording: &Recording,
-    from_ms: i64,
-) -> Result<(), ReplayError> {
-    let (starts, from) = (cluster.starts(topic)?, cluster.offsets_at(topic, from_ms)?);
-    for (partition, of) in &recording.summary().partitions {
-        let (begins, recorded) = (starts.get(partition).copied().unwrap_or(0), of.first_offset);
-        let missed = from.get(partition).is_none_or(|from| *from <= begins);
-        if begins > recorded && missed {
-            let (topic, partition) = (topic.to_owned(), *partition);
-            return Err(ReplayError::Gone { topic, partition, begins, recorded });
+    config: &ReplayConfig,
+) -> Result<Found, ReplayError> {
+    let (topic, summary) = (&recording.manifest().topic, recording.summary());
+    if *topic == config.into {
+        return Err(ReplayError::Itself(topic.clone()));
+    }
+    let Some((first_ms, last_ms)) = summary.span_ms else {
+        return Err(ReplayError::Empty("the recording is empty".to_owned()));
+    };
+    let ends_at = |moment, otherwise_ms| {
+        recording.ends_at(match moment {
+            None => otherwise_ms,
+            Some(Moment::At(ms)) => ms,
+            Some(Moment::After(after)) => first_ms.saturating_add(after.as_millis() as i64),
+        })
+    };
+    let (known, until) = (ends_at(config.from, first_ms)?, ends_at(config.to, last_ms)?);
+    // A partition that came later began with its first event.
+    let from: Offsets = until.keys().map(|p| (*p, known.get(p).copied().unwrap_or(0))).collect();
+    let (starts, ends) = (cluster.starts(topic)?, cluster.ends(topic)?);
+    let mut events = 0;
+    for (&partition, &until) in &until {
+        let recorded = from[&partition];
+        if until <= recorded {
+            continue;
+        }
+        events += (until - recorded) as u64;
+        let end = ends.get(&partition).copied().unwrap_or(0);
+        if end < until {
+            let why = format!(
+                "partition {partition} ends at offset {end} now, and at {until} in the recording: it was made \
+                 anew, or truncated"
+            );
+            return Err(KafkaError::Other { doing: format!("topic '{topic}'"), why }.into());
+        }
+        let begins = starts.get(&partition).copied().unwrap_or(0);
+        if begins > recorded {
+            return Err(ReplayError::Gone { topic: topic.clone(), partition, begins, recorded });
         }
     }
-    Ok(())
+    if events == 0 {
+        let length_s = (last_ms - first_ms) / 1_000;
+        return Err(ReplayError::Empty(format!("the recording is {length_s} s long")));
+    }
+    let partitions = starts.len() as i32;
+    let stretch = Stretch::Topic(TopicEvents::open(settings, topic, &from, &until)?);
+    // While somebody records into it, its end is not torn: it is being written.
+    let is_written = recording.is_written()?;
+    let torn = summary.torn.filter(|_| !is_written).map(|cut| cut.to_string());
+    Ok(Found { stretch, base_ms: None, events, partitions, torn })
 }
 
 struct Run<'a, P> {
@@ -421,6 +452,7 @@ impl<P: FnMut(Progress)> Run<'_, P> {
     async fn send_all(&mut self, mut stretch: Stretch) -> Result<(), ReplayError> {
         let config = self.config;
         let mut buffer = Vec::new();
+        let mut has_shifted = false;
         sleep_until(self.start).await;
         loop {
             let n = self.sender.sent();
@@ -446,8 +478,11 @@ impl<P: FnMut(Progress)> Run<'_, P> {
             let by_ms = now_ms - recorded_ms;
             let value = match (event.value, &config.shift_field) {
                 (Some(value), Some(field)) => match field.shift(value, by_ms, &mut buffer) {
-                    Ok(()) => Some(buffer.as_slice()),
-                    Err(why) if n == 0 => {
+                    Ok(()) => {
+                        has_shifted = true;
+                        Some(buffer.as_slice())
+                    }
+                    Err(why) if !has_shifted && self.unshifted == 0 => {
                         let (partition, offset) = (event.partition, event.offset);
                         return Err(ReplayError::Field { partition, offset, why });
                     }

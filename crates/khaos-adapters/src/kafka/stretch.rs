@@ -16,7 +16,7 @@ use super::error::may_pass;
 use super::hearing::Hearing;
 use super::message::{detached, event, stamped_ms};
 use super::replay::ReplayError;
-use super::{KafkaError, KafkaSettings, Offsets, not_made};
+use super::{KafkaError, KafkaSettings, Offsets, PATIENCE, not_made};
 use crate::recording::{Event, Events};
 
 /// Events one after the other, with when each is due, epoch ms: the latest timestamp of its partition so
@@ -55,7 +55,10 @@ pub(super) struct TopicEvents {
 }
 
 struct Partition {
+    number: i32,
     queue: PartitionQueue<Hearing>,
+    /// What comes next, and where it ends.
+    next: i64,
     until: i64,
     head: Option<OwnedMessage>,
     latest_ms: i64,
@@ -98,12 +101,13 @@ impl TopicEvents {
         }
         consumer.assign(&assigned).map_err(|error| failed(&error))?;
         // As rdkafka's documentation has it: assigning again would take the queues away.
-        let partitions = stretches.iter().map(|(partition, _, until)| {
+        let partitions = stretches.iter().map(|(partition, from, until)| {
             let queue = consumer.split_partition_queue(topic, *partition).ok_or_else(|| {
                 let why = format!("partition {partition} cannot be read by itself: run it again");
                 KafkaError::Other { doing: format!("topic '{topic}'"), why }
             })?;
-            Ok(Partition { queue, until: *until, head: None, latest_ms: i64::MIN })
+            let (number, next, until) = (*partition, *from, *until);
+            Ok(Partition { number, queue, next, until, head: None, latest_ms: i64::MIN })
         });
         let partitions: Vec<Partition> = partitions.collect::<Result<_, KafkaError>>()?;
         let mut events = Self {
@@ -151,13 +155,18 @@ impl TopicEvents {
     /// Reads the next event of a partition, if there is one before its end.
     fn fill(&mut self, index: usize) -> Result<(), KafkaError> {
         let deadline = Instant::now() + SILENCE;
+        let mut at_end = false;
         loop {
             let partition = &mut self.partitions[index];
+            partition.head = None;
+            if partition.next >= partition.until {
+                return Ok(());
+            }
             match partition.queue.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
+                    partition.next = message.offset() + 1;
                     // What a transaction left out, or compaction, may have held the last offset.
                     if message.offset() >= partition.until {
-                        partition.head = None;
                         return Ok(());
                     }
                     let Some(head) = detached(&message) else {
@@ -175,10 +184,7 @@ impl TopicEvents {
                     self.due.push(Reverse((partition.latest_ms, index)));
                     return Ok(());
                 }
-                Some(Err(Native::PartitionEOF(_))) => {
-                    partition.head = None;
-                    return Ok(());
-                }
+                Some(Err(Native::PartitionEOF(_))) => at_end = true,
                 Some(Err(error)) => match error.rdkafka_error_code() {
                     Some(code) if may_pass(code) => {}
                     Some(code) => return Err(KafkaError::of_topic("Read", &self.topic, code)),
@@ -187,6 +193,24 @@ impl TopicEvents {
                         return Err(KafkaError::Other { doing, why });
                     }
                 },
+                // The last offsets may be a transaction's, or compaction's, if they are there: a leader that is new may
+                // be behind the one before, and a log may have been cut.
+                None if at_end => {
+                    let (number, until) = (partition.number, partition.until);
+                    let end = self.consumer.fetch_watermarks(&self.topic, number, PATIENCE);
+                    match end.map(|(_, end)| end) {
+                        Ok(end) if end >= until => return Ok(()),
+                        Ok(end) if Instant::now() >= deadline => {
+                            let doing = format!("topic '{}'", self.topic);
+                            let why = format!(
+                                "partition {number} ends at offset {end} now, and was to be read up to {until}: \
+                                 was it made anew, or truncated?"
+                            );
+                            return Err(KafkaError::Other { doing, why });
+                        }
+                        Ok(_) | Err(_) => {}
+                    }
+                }
                 None => {}
             }
             self.serve(Duration::ZERO)?;

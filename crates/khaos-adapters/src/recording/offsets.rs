@@ -73,7 +73,7 @@ impl Found {
         dir: &Path,
         manifest_crc: u32,
         until: u64,
-        mut look_at: impl FnMut(i64, u64),
+        mut look_at: impl FnMut(&Look, u64),
     ) -> Result<Self, RecordingError> {
         let path = dir.join(NAME);
         let mut found = Self::default();
@@ -103,7 +103,7 @@ impl Found {
                     }
                     Some(look) => {
                         found.take(&look).map_err(|what| damaged(&path, found.end, what))?;
-                        look_at(look.at_ms, found.summary.events);
+                        look_at(&look, found.summary.events);
                         true
                     }
                     None => false,
@@ -162,7 +162,8 @@ pub(super) fn rates(
 ) -> Result<Vec<(i64, u64)>, RecordingError> {
     let mut rates = BTreeMap::new();
     let mut last: Option<(i64, u64)> = None;
-    Found::read(dir, manifest_crc, bytes, |at_ms, total| {
+    Found::read(dir, manifest_crc, bytes, |look, total| {
+        let at_ms = look.at_ms;
         let Some((from_ms, before)) = last else {
             last = Some((at_ms, total));
             return;
@@ -173,6 +174,22 @@ pub(super) fn rates(
         last = Some((to_ms, total));
     })?;
     Ok(rates.into_iter().filter(|(_, events)| *events > 0).collect())
+}
+
+/// The ends at the last look by `ms`, or at the first one, as far as the log was `bytes` long.
+pub(super) fn ends_at(
+    dir: &Path,
+    manifest_crc: u32,
+    bytes: u64,
+    ms: i64,
+) -> Result<BTreeMap<i32, i64>, RecordingError> {
+    let mut ends: Option<BTreeMap<i32, i64>> = None;
+    Found::read(dir, manifest_crc, bytes, |look, _| {
+        if ends.is_none() || look.at_ms <= ms {
+            ends = Some(look.ends.clone());
+        }
+    })?;
+    Ok(ends.unwrap_or_default())
 }
 
 /// Spreads `events` over the seconds between two moments; every one counts once.

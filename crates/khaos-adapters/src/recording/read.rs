@@ -166,6 +166,20 @@ impl Recording {
         }
     }
 
+    /// Where only offsets are recorded: how far each partition was when it was last looked at by `ms`, epoch ms, or
+    /// at the first look where that came later.
+    pub fn ends_at(&self, ms: i64) -> Result<BTreeMap<i32, i64>, RecordingError> {
+        match &self.held {
+            Held::Events(_) => {
+                let (dir, topic) = (self.dir.clone(), self.manifest.topic.clone());
+                Err(RecordingError::EventsOnly { dir, topic })
+            }
+            Held::Offsets(summary) => {
+                offsets::ends_at(&self.dir, self.manifest.crc(), summary.bytes, ms)
+            }
+        }
+    }
+
     /// Events with timestamps within `[from_ms, to_ms)`, merged over partitions by time, each partition
     /// in the order of its offsets. For merging, the time of an event is the latest timestamp of its
     /// partition up to and including it, or the end of the stretch where that is earlier: what came late is

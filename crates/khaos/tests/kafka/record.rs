@@ -329,6 +329,22 @@ async fn only_offsets(broker: &Broker) {
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.errors.contains("the offsets of topic 'clicks'"), "{refused:?}");
     assert_eq!(before + 5_000, events(&of_topic(&broker.client, "clicks", &BTreeMap::new())));
+
+    // Those events come again, whatever their producer's clock said: theirs is years behind.
+    broker.create("clicks-again", 4).await;
+    let from = ["--bootstrap", &broker.bootstrap, "--recording", out.to_str().unwrap()];
+    let into = ["--into", "clicks-again", "--full-speed", "--json"];
+    let replayed = khaos(&[&["replay"], from.as_slice(), &into].concat());
+    assert_eq!(replayed.code, Some(0), "{replayed:?}");
+    assert_eq!(replayed.json()["acknowledged"], 5_000);
+    let first: BTreeMap<i32, i64> =
+        summary.partitions.iter().map(|(p, of)| (*p, of.first_offset)).collect();
+    let original = contents(&of_topic(&broker.client, "clicks", &first));
+    assert_eq!(contents(&of_topic(&broker.client, "clicks-again", &BTreeMap::new())), original);
+    broker.delete_records("clicks", 0, first[&0] + 1).await;
+    let gone = khaos(&[&["replay"], from.as_slice(), &into].concat());
+    assert_eq!(gone.code, Some(1), "{gone:?}");
+    assert!(gone.errors.contains("retention has removed events of the stretch"), "{gone:?}");
 }
 
 /// Killed and started again: it goes on. Killed for good: one error, and everything that was read is
@@ -354,7 +370,7 @@ async fn a_broker_that_goes_away(broker: &mut Broker) {
 
     broker.produce("outage", 3, 40_000..50_000);
     let topic = of_topic(&broker.client, "outage", &BTreeMap::new());
-    let patient = with(arguments(broker, "outage", &out), &["--patience", "5s"]);
+    let patient = with(arguments(broker, "outage", &out), &["--patience", "15s"]);
     let recorder = Khaos::starts(&patient);
     caught_up(broker, "outage", 3, &out).await;
     broker.lab.kill_broker();

@@ -363,8 +363,17 @@ fn nothing_comes_before_it_is_due(bench: &Bench) {
 
 async fn a_broker_that_dies_spoils_it(bench: &mut Bench) {
     // 2 s of a recording in 400: there will be time.
-    let arguments =
-        ["--into", "broken", "--speed", "0.005", "--patience", "3s", "--max-late", "10m", "--json"];
+    let arguments = [
+        "--into",
+        "broken",
+        "--speed",
+        "0.005",
+        "--patience",
+        "20s",
+        "--max-late",
+        "10m",
+        "--json",
+    ];
     let replay = bench.replay(&arguments);
     wait_for("events to arrive", async || (bench.count("broken") >= 50).then_some(())).await;
     bench.broker.lab.kill_broker();

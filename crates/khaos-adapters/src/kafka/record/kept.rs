@@ -35,8 +35,13 @@ impl Kept {
         }
     }
 
-    /// Goes on where earlier runs ended; begins with `first`, where there was none.
-    pub(super) fn take_up(&mut self, facts: Vec<Fact>, first: Offsets) -> Result<(), RecordError> {
+    /// Goes on where earlier runs ended; begins with `first`, where there was none. `starts` is where the logs begin.
+    pub(super) fn take_up(
+        &mut self,
+        facts: Vec<Fact>,
+        first: Offsets,
+        starts: &Offsets,
+    ) -> Result<(), RecordError> {
         let mut begun = Offsets::new();
         for fact in facts {
             match fact {
@@ -45,6 +50,13 @@ impl Kept {
             }
         }
         if begun.is_empty() {
+            // A copy may be without its journal. It goes on behind its events all the same, and partitions of which it
+            // has none are read from their beginning: more than was asked for, but nothing is missed.
+            let on_disk = self.writer.next_offsets();
+            let next = |(partition, start): (&i32, &i64)| {
+                (*partition, on_disk.get(partition).copied().unwrap_or(*start))
+            };
+            let first = if on_disk.is_empty() { first } else { starts.iter().map(next).collect() };
             self.journal.add(&Fact::From(first.clone()))?;
             begun = first;
         }
@@ -192,4 +204,41 @@ fn size(event: &Event<'_>) -> u64 {
     let headers: usize =
         event.headers.iter().map(|header| header.name.len() + length(header.value) + 20).sum();
     (length(event.key) + length(event.value) + headers + FRAME) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::kafka::record::From;
+    use crate::recording::{Manifest, Stores, TimestampKind};
+
+    #[test]
+    fn a_copy_without_its_journal_goes_on_behind_its_events() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("copy");
+        let (topic, timestamps) = ("clicks".to_owned(), TimestampKind::Create);
+        let manifest = Manifest { topic, partitions: 2, timestamps, stores: Stores::Events };
+        let mut writer = Writer::create(&dir, manifest).unwrap();
+        let (key, value, headers) = (None, None, Vec::new());
+        writer
+            .append(&Event { partition: 0, offset: 41, timestamp_ms: 7, key, value, headers })
+            .unwrap();
+        let config = RecordConfig {
+            topic: "clicks".to_owned(),
+            folder: dir.clone(),
+            stores: Stores::Events,
+            group: "g".to_owned(),
+            from: From::End,
+            length: None,
+            max_bytes: None,
+            patience: Duration::from_mins(1),
+        };
+        let (journal, facts) = Journal::open(&dir).unwrap();
+        let mut kept = Kept::of(writer, journal, &config);
+        let (ends, starts) = ([(0, 100), (1, 50)].into(), [(0, 3), (1, 10)].into());
+        kept.take_up(facts, ends, &starts).unwrap();
+        assert_eq!(kept.positions, [42, 10]);
+    }
 }

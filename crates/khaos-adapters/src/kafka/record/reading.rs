@@ -219,7 +219,11 @@ impl Reading<'_> {
         let ends = seen.ends.clone();
         drop(seen);
         let why = || self.consumer.context().why("nobody answers");
-        if away > self.recorder.config.patience {
+        // Whoever looks may wait for an answer to something else.
+        let answers = || self.recorder.cluster.ends(&self.recorder.config.topic).is_ok();
+        if away > self.recorder.config.patience && answers() {
+            self.heard = Instant::now();
+        } else if away > self.recorder.config.patience {
             let bootstrap = self.recorder.cluster.bootstrap();
             // A password that is not taken any more is no absence.
             let refusal = self.consumer.context().refusal(bootstrap);
