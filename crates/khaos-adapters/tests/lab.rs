@@ -13,6 +13,9 @@ use tokio::time::{Duration, Instant, sleep_until};
 /// Only one lab at a time: three of them would be nine Javas.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
+/// How long a machine that does much else may take for anything.
+const PATIENCE: Duration = Duration::from_mins(3);
+
 async fn get(lab: &Lab, path: &str) -> Value {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let response = client.get(format!("{}{path}", lab.rest_url())).send().await.unwrap();
@@ -20,7 +23,7 @@ async fn get(lab: &Lab, path: &str) -> Value {
 }
 
 async fn runs(lab: &mut Lab, id: &str) {
-    let deadline = Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let job = get(lab, &format!("/jobs/{id}")).await;
         let vertices = job["vertices"].as_array().map_or(&[] as &[Value], Vec::as_slice);
@@ -110,7 +113,7 @@ async fn two_checkpoints(lab: &Lab, id: &str) -> Value {
     let path = format!("/jobs/{id}/checkpoints");
     let completed = |said: &Value| said["counts"]["completed"].as_u64().unwrap();
     let before = completed(&get(lab, &path).await);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let said = get(lab, &path).await;
         if completed(&said) >= before + 2 {
@@ -126,7 +129,7 @@ async fn pending(lab: &Lab, id: &str) -> f64 {
     let job = get(lab, &format!("/jobs/{id}")).await;
     let source = job["vertices"][0]["id"].as_str().unwrap();
     let metrics = "subtasks/metrics?get=Source__arrivals.pendingRecords";
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let said = get(lab, &format!("/jobs/{id}/vertices/{source}/{metrics}")).await;
         if let Some(pending) = said[0]["sum"].as_f64() {
@@ -139,7 +142,7 @@ async fn pending(lab: &Lab, id: &str) -> f64 {
 
 /// Waits until so many events are delivered, and then for what should not come.
 async fn all_delivered(lab: &Lab, id: &str, dir: &Path, events: u64) -> Delivered {
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let so_far = delivered(dir).unwrap();
         if so_far.events >= events {
@@ -186,7 +189,7 @@ async fn deliveries_are_exactly_once(version: &str, port_base: u16) {
     };
     let told_id = lab.submit(&told).await.unwrap().id().to_owned();
     runs(&mut lab, &told_id).await;
-    let counted = job("counted", "8:500,3600:0");
+    let counted = job("counted", "60:100,3600:0");
     let counted_id = lab.submit(&counted).await.unwrap().id().to_owned();
     runs(&mut lab, &counted_id).await;
 
@@ -202,7 +205,8 @@ async fn deliveries_are_exactly_once(version: &str, port_base: u16) {
     std::fs::rename(&unfinished, &start).unwrap();
 
     let counted_dir = counted.deliveries.unwrap();
-    let before = delivered(&counted_dir).unwrap();
+    // However slow the machine is, something is delivered, and by far not all.
+    let before = all_delivered(&lab, &counted_id, &counted_dir, 1).await;
     lab.kill_taskmanager(1);
     lab.start_taskmanager(1).unwrap();
     lab.ready().await.unwrap();

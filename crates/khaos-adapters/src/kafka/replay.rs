@@ -37,6 +37,16 @@ pub enum Moment {
     At(i64),
 }
 
+impl Moment {
+    /// Epoch ms, in a recording that begins at `first_ms`.
+    fn ms(self, first_ms: i64) -> i64 {
+        match self {
+            Self::After(after) => first_ms.saturating_add(after.as_millis() as i64),
+            Self::At(ms) => ms,
+        }
+    }
+}
+
 /// What is replayed, where to, and how.
 #[derive(Debug, Clone)]
 pub struct ReplayConfig {
@@ -333,16 +343,12 @@ fn of_recording(
         return of_offsets(settings, cluster, recording, config);
     }
     let (manifest, summary) = (recording.manifest(), recording.summary());
-    let is_written = recording.is_written()?;
     let Some((first_ms, last_ms)) = summary.span_ms else {
         return Err(ReplayError::Empty("the recording is empty".to_owned()));
     };
-    let at = |moment, otherwise_ms| match moment {
-        None => otherwise_ms,
-        Some(Moment::At(ms)) => ms,
-        Some(Moment::After(after)) => first_ms.saturating_add(after.as_millis() as i64),
-    };
-    let (from_ms, to_ms) = (at(config.from, first_ms), at(config.to, last_ms.saturating_add(1)));
+    let at = |moment: Option<Moment>| moment.map(|moment| moment.ms(first_ms));
+    let from_ms = at(config.from).unwrap_or(first_ms);
+    let to_ms = at(config.to).unwrap_or(last_ms.saturating_add(1));
     let seconds = from_ms.div_euclid(1_000)..to_ms.saturating_add(999).div_euclid(1_000);
     let inside = recording.rates()?.into_iter().filter(|(second, _)| seconds.contains(second));
     let events = inside.map(|(_, events)| events).sum();
@@ -350,8 +356,7 @@ fn of_recording(
         let length_s = (last_ms - first_ms) / 1_000;
         return Err(ReplayError::Empty(format!("the recording is {length_s} s long")));
     }
-    // While somebody records into it, its end is not torn: it is being written.
-    let torn = summary.torn.filter(|_| !is_written).map(|cut| cut.to_string());
+    let torn = torn(recording)?;
     let highest = summary.partitions.keys().next_back();
     Ok(Found {
         stretch: Stretch::Recorded(recording.events(from_ms, to_ms)?),
@@ -378,12 +383,8 @@ fn of_offsets(
     let Some((first_ms, last_ms)) = summary.span_ms else {
         return Err(ReplayError::Empty("the recording is empty".to_owned()));
     };
-    let ends_at = |moment, otherwise_ms| {
-        recording.ends_at(match moment {
-            None => otherwise_ms,
-            Some(Moment::At(ms)) => ms,
-            Some(Moment::After(after)) => first_ms.saturating_add(after.as_millis() as i64),
-        })
+    let ends_at = |moment: Option<Moment>, otherwise_ms| {
+        recording.ends_at(moment.map_or(otherwise_ms, |moment| moment.ms(first_ms)))
     };
     let (known, until) = (ends_at(config.from, first_ms)?, ends_at(config.to, last_ms)?);
     // A partition that came later began with its first event.
@@ -415,10 +416,13 @@ fn of_offsets(
     }
     let partitions = starts.len() as i32;
     let stretch = Stretch::Topic(TopicEvents::open(settings, topic, &from, &until)?);
-    // While somebody records into it, its end is not torn: it is being written.
-    let is_written = recording.is_written()?;
-    let torn = summary.torn.filter(|_| !is_written).map(|cut| cut.to_string());
-    Ok(Found { stretch, base_ms: None, events, partitions, torn })
+    Ok(Found { stretch, base_ms: None, events, partitions, torn: torn(recording)? })
+}
+
+/// What is no whole event at its end, in words. While somebody records into it, that is being written.
+fn torn(recording: &Recording) -> Result<Option<String>, RecordingError> {
+    let cut = recording.summary().torn.map(|cut| cut.to_string());
+    Ok(if recording.is_written()? { None } else { cut })
 }
 
 struct Run<'a, P> {
