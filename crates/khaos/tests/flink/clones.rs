@@ -96,7 +96,8 @@ async fn shares(arena: &Arena, times: u32) -> Vec<Option<f64>> {
 }
 
 async fn failures_hit_checkpoints_half_way(port_base: u16, times: u32) {
-    let wanted = Wanted { state_bytes: 40_000_000, interval_ms: 2_000, ..wanted("2", port_base) };
+    // So much that the signal reaches a busy machine while it is written.
+    let wanted = Wanted { state_bytes: 80_000_000, interval_ms: 2_000, ..wanted("2", port_base) };
     wanted
         .test(async |arena| {
             let shares = shares(arena, times).await;
