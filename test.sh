@@ -64,10 +64,13 @@ have prometheus prometheus
 # Folders that a test leaves stand out in a folder of their own.
 TMPDIR=$(mktemp -d)
 export TMPDIR
+# Four tests of both Flinks that take minutes: the older one has its turn with --long.
+older=(khaos_run_sees_a_job_on_flink_1_20 khaos_holds_and_goes_on_with_flink_1_20 prometheus_remembers_flink_1_20
+  deliveries_of_flink_1_20_are_exactly_once)
 # Labs on ports of their own wait more than they work: three at a time. The whole workspace, because crates that
 # are built by themselves have other features, and all would be built once more.
 cargo test --locked --workspace -- --ignored --test-threads=3 \
-  --skip half_an_hour --skip failures_hit --skip dead_times_by_heartbeats
+  --skip half_an_hour --skip failures_hit --skip dead_times_by_heartbeats "${older[@]/#/--skip=}"
 # By itself: on a machine that starts three labs a checkpoint completes before the signal has come.
 cargo test --locked --workspace --test flink -- --ignored --exact clones::failures_hit_checkpoints_that_are_half_done
 
@@ -78,6 +81,9 @@ if $long; then
   step "Half an hour of driving, twenty failures, dead times by heartbeats"
   cargo test --locked -p khaos --test flink -- --ignored --nocapture --test-threads=1 \
     half_an_hour twenty_failures dead_times_by_heartbeats
+
+  step "The older Flink"
+  cargo test --locked --workspace -- --ignored --test-threads=2 "${older[@]}"
 
   step "Five million events through a real Kafka, recorded through kills and replayed"
   KHAOS_EVENTS=5000000 cargo test --locked -p khaos --test kafka -- --ignored --nocapture record::what_is

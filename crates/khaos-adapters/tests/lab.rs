@@ -189,7 +189,7 @@ async fn deliveries_are_exactly_once(version: &str, port_base: u16) {
     };
     let told_id = lab.submit(&told).await.unwrap().id().to_owned();
     runs(&mut lab, &told_id).await;
-    let counted = job("counted", "60:100,3600:0");
+    let counted = job("counted", "40:100,3600:0");
     let counted_id = lab.submit(&counted).await.unwrap().id().to_owned();
     runs(&mut lab, &counted_id).await;
 
