@@ -103,43 +103,27 @@ impl Bench {
         let replayed = self.replay(config(&recording, "paced", pace.clone())).await;
         assert_eq!(replayed.spoilt, None);
 
-        let length_s = rates.len() * step_s as usize;
-        let mut counts = vec![0_u64; length_s + 1];
         let mut stamps: Vec<i64> = Vec::with_capacity(all as usize);
-        self.read("paced", |stamp_ms| {
-            let at_ms = stamp_ms - replayed.started_ms;
-            stamps.push(at_ms);
-            counts[((at_ms.max(0) / 1_000) as usize).min(length_s)] += 1;
-        });
+        self.read("paced", |stamp_ms| stamps.push(stamp_ms - replayed.started_ms));
         stamps.sort_unstable();
-        let early =
-            (0..all).filter(|n| (stamps[*n as usize] + 1) as f64 <= due_ms(&pace, *n)).count();
-        let expected = |second: usize| f64::from(rates[second / step_s as usize]);
-        let by_second: Vec<f64> =
-            (0..length_s).map(|second| counts[second] as f64 / expected(second) - 1.0).collect();
-        let mut errors: Vec<f64> = by_second.iter().map(|error| error.abs()).collect();
-        errors.sort_by(f64::total_cmp);
+        let late_ms: Vec<f64> =
+            (0..).zip(&stamps).map(|(n, at)| *at as f64 - due_ms(&pace, n)).collect();
+        // How long events are on their way, which is what all of them are later than due.
+        let on_its_way_ms = median(&late_ms);
+        let expected: Vec<f64> =
+            rates.iter().flat_map(|rate| [f64::from(*rate)].repeat(step_s as usize)).collect();
         // How much later than due the events were stamped, on average, by parts of the schedule.
-        let behind_ms: Vec<f64> = stamps
-            .chunks(stamps.len().div_ceil(rates.len()))
-            .scan(0_u64, |n, chunk| {
-                let first = *n;
-                *n += chunk.len() as u64;
-                let sum: f64 =
-                    (first..).zip(chunk).map(|(n, at)| *at as f64 - due_ms(&pace, n)).sum();
-                Some(sum / chunk.len() as f64)
-            })
+        let behind_ms: Vec<f64> = late_ms
+            .chunks(late_ms.len().div_ceil(rates.len()))
+            .map(|part| part.iter().sum::<f64>() / part.len() as f64)
             .collect();
         json!({
             "events": all,
             "stamped": stamps.len(),
-            "seconds": length_s,
-            "beyond_the_end": counts[length_s],
-            "stamped_before_due": early,
-            "error_median": errors[length_s / 2],
-            "error_p99": errors[(length_s * 99).div_ceil(100) - 1],
-            "error_max": errors[length_s - 1],
-            "error_by_second": by_second,
+            "stamped_before_due": late_ms.iter().filter(|late| **late <= -1.0).count(),
+            "on_its_way_ms": on_its_way_ms,
+            "sent": by_second(&stamps, 0.0, &expected),
+            "arrived": by_second(&stamps, on_its_way_ms, &expected),
             "behind_ms": behind_ms,
             "drift_ms": behind_ms[behind_ms.len() - 1] - behind_ms[0],
             "late_max_s": replayed.late_max_s,
@@ -392,6 +376,27 @@ fn config(recording: &Path, into: &str, pace: Pace) -> ReplayConfig {
         max_late: Duration::from_secs(5),
         patience: Duration::from_mins(1),
     }
+}
+
+/// How far off the counts of events by second are, which are stamped at `stamps`, ms after second 0 of the
+/// schedule, when seconds are counted from `begin_ms` after it.
+fn by_second(stamps: &[i64], begin_ms: f64, expected: &[f64]) -> Value {
+    let mut counts = vec![0_u64; expected.len() + 1];
+    for at in stamps {
+        let second = ((*at as f64 - begin_ms) / 1_000.0).floor().max(0.0) as usize;
+        counts[second.min(expected.len())] += 1;
+    }
+    let errors: Vec<f64> =
+        counts.iter().zip(expected).map(|(count, due)| *count as f64 / due - 1.0).collect();
+    let mut sizes: Vec<f64> = errors.iter().map(|error| error.abs()).collect();
+    sizes.sort_by(f64::total_cmp);
+    json!({
+        "error_median": sizes[sizes.len() / 2],
+        "error_p99": sizes[(sizes.len() * 99).div_ceil(100) - 1],
+        "error_max": sizes[sizes.len() - 1],
+        "beyond_the_end": counts[expected.len()],
+        "errors": errors,
+    })
 }
 
 fn due_ms(pace: &Pace, n: u64) -> f64 {
