@@ -10,6 +10,7 @@
 //! A crash leaves a torn tail in the newest file at most, which [`Writer::resume`] cuts and reports;
 //! damage anywhere else is an error that names file and byte, and never wrong events.
 
+mod disk;
 mod error;
 mod events;
 mod folder;

@@ -305,14 +305,20 @@ impl Filling {
         });
     }
 
-    /// Makes the whole frame in `out`, to stand at `position` of `segment`, and begins the next one.
+    /// What is filled. The next frame begins, in `memory`, which is empty.
+    pub(super) fn hand_over(&mut self, memory: Vec<u8>) -> Self {
+        let after_ms = self.before_ms.max(self.max_ms);
+        std::mem::replace(self, Self { raw: memory, ..Self::after(after_ms) })
+    }
+
+    /// Makes the whole frame in `out`, to stand at `position` of `segment`. Its memory is returned, empty.
     pub(super) fn close(
-        &mut self,
+        mut self,
         compressor: &mut Compressor<'_>,
         (segment, position, synced): (u32, u64, u64),
         partition: i32,
         out: &mut Out,
-    ) -> io::Result<FrameHeader> {
+    ) -> io::Result<(FrameHeader, Vec<u8>)> {
         self.tidy_seconds();
         out.seconds.clear();
         let mut before = 0_i64;
@@ -343,16 +349,14 @@ impl Filling {
             raw_len: self.raw.len() as u32,
             body_len: body_len as u32,
             body_crc: crc32fast::hash(&out.bytes[head_len..out.len]),
-            seconds: self.seconds.clone(),
+            seconds: self.seconds,
             head_len: head_len as u32,
         };
         header.encode(&mut out.bytes[..head_len]);
-        let mut raw = std::mem::take(&mut self.raw);
-        raw.clear();
+        self.raw.clear();
         // What one huge event needed is not kept for the next hundred partitions.
-        raw.shrink_to(2 * FULL);
-        *self = Self { raw, ..Self::after(header.after_ms()) };
-        Ok(header)
+        self.raw.shrink_to(2 * FULL);
+        Ok((header, self.raw))
     }
 }
 

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 
 use super::*;
 
@@ -322,6 +325,36 @@ fn what_was_not_synced_is_not_there_and_what_was_is() {
     drop(writer);
     let (writer, cut) = Writer::resume(&path).unwrap();
     assert_eq!((writer.next_offsets(), writer.events(), cut), (&synced, 100, None));
+}
+
+#[test]
+fn what_is_synced_beside_is_in_the_files_when_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recording");
+    let (mut writer, events) = (create(&path), many(5_000));
+    let (tell, told) = channel();
+    for some in events.chunks(700) {
+        append(&mut writer, some);
+        let (tell, path) = (tell.clone(), path.clone());
+        let look = move || Recording::open(&path).unwrap().summary();
+        writer.sync_then(move |offsets| tell.send((offsets, look())).unwrap()).unwrap();
+    }
+    writer.finish().unwrap();
+    drop(tell);
+    let all: Vec<_> = told.iter().collect();
+    assert_eq!(all.len(), 8);
+    for (i, (offsets, summary)) in all.iter().enumerate() {
+        let written = events.len().min(700 * (i + 1));
+        assert!(summary.events >= written as u64, "{} of {written}", summary.events);
+        for (partition, next) in offsets {
+            assert!(summary.partitions[partition].next_offset >= *next);
+        }
+    }
+    let read = read(&path);
+    assert_eq!(read.len(), events.len());
+    for partition in 0..3 {
+        assert!(of_partition(&read, partition) == of_partition(&events, partition));
+    }
 }
 
 /// A sealed segment and an open one, in which every event was synced by itself. What was on disk after
@@ -667,22 +700,22 @@ fn until_the_disk_is_full() {
     let Some(path) = std::env::var_os("KHAOS_TEST_RECORDING") else { return };
     let path = PathBuf::from(path);
     let mut writer = create(&path);
-    let mut synced = 0;
+    let synced = Arc::new(AtomicUsize::new(0));
     for (i, event) in bulky().iter().enumerate() {
-        if i % 100 == 0 && i > 0 {
-            match writer.sync() {
-                Ok(_) => synced = i,
-                Err(error) => {
-                    let said = error.to_string();
-                    assert!(said.contains("00000000.segment") && said.contains("resume"), "{said}");
-                    let again = writer.sync().unwrap_err();
-                    assert!(matches!(again, RecordingError::Failed { .. }), "{again}");
-                    println!("synced {synced} events");
-                    return;
-                }
-            }
+        let beside = Arc::clone(&synced);
+        let written = match i % 100 {
+            0 => writer.sync().map(|_| synced.store(i, Ordering::Relaxed)),
+            50 => writer.sync_then(move |_| beside.store(i, Ordering::Relaxed)),
+            _ => Ok(()),
+        };
+        let Err(error) = written.and_then(|()| writer.append(&event.event())) else { continue };
+        let said = error.to_string();
+        assert!(said.contains("00000000.segment") && said.contains("resume"), "{said}");
+        for again in [writer.sync().map(drop), writer.append(&event.event())] {
+            assert!(matches!(again, Err(RecordingError::Failed { .. })), "{again:?}");
         }
-        writer.append(&event.event()).unwrap();
+        println!("synced {} events", synced.load(Ordering::Relaxed));
+        return;
     }
     panic!("there is room for everything");
 }

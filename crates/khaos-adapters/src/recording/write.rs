@@ -1,19 +1,16 @@
-//! Writing: events are gathered by partition into frames, frames into segments.
+//! Writing: events are gathered by partition into frames, which the [`disk`](super::disk) puts into segments.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 
-use zstd::bulk::Compressor;
-
-use super::error::{RecordingError, at, writing};
-use super::folder::{self, Lock, sync_dir};
-use super::frame::{self, Filling, NEVER, Out};
+use super::disk::{Disk, Segments, Sizes};
+use super::error::RecordingError;
+use super::folder::{self, Lock};
+use super::frame::{self, Filling, NEVER};
 use super::offsets::OffsetsLog;
 use super::read::{Contents, contents};
-use super::segment::{self, HEADER, Index, Segment};
+use super::segment::{HEADER, Index};
 use super::{Cut, Event, Manifest, Stores};
 
 /// Offsets by partition.
@@ -87,7 +84,8 @@ impl Writer {
     }
 
     /// Appends an event. It waits in memory until its frame is full, 1,024 events or 1 MiB, or until
-    /// [`Writer::sync`]. Offsets of a partition must grow; there may be gaps.
+    /// [`Writer::sync`]. Offsets of a partition must grow; there may be gaps. An error of writing may be
+    /// one of an event before.
     pub fn append(&mut self, event: &Event<'_>) -> Result<(), RecordingError> {
         let Log::Events(log) = &mut self.log else {
             let (dir, topic) = (self.dir.clone(), self.manifest.topic.clone());
@@ -138,15 +136,35 @@ impl Writer {
     /// Brings everything that was appended to disk. The offset after the last event of each partition:
     /// these may be committed now.
     pub fn sync(&mut self) -> Result<BTreeMap<i32, i64>, RecordingError> {
+        let (tell, told) = channel();
+        // Whoever asked waits for it below.
+        self.sync_then(move |offsets| drop(tell.send(offsets)))?;
+        told.recv().map_err(|_| {
+            self.failed = true;
+            match &mut self.log {
+                Log::Events(log) => log.disk.failure(),
+                Log::Offsets(_) => RecordingError::Failed { dir: self.dir.clone() },
+            }
+        })
+    }
+
+    /// Has everything that was appended so far brought to disk beside what comes next, then calls `done` with
+    /// what [`Writer::sync`] returns, in the thread that writes. Where that fails `done` is not called, and
+    /// a later call returns the error.
+    pub fn sync_then(
+        &mut self,
+        done: impl FnOnce(BTreeMap<i32, i64>) + Send + 'static,
+    ) -> Result<(), RecordingError> {
         if self.failed {
             return Err(RecordingError::Failed { dir: self.dir.clone() });
         }
-        let synced = match &mut self.log {
-            Log::Events(log) => log.sync(),
-            Log::Offsets(log) => log.sync(),
+        let offsets = self.next_offsets.clone();
+        let told = match &mut self.log {
+            Log::Events(log) => log.sync_then(move || done(offsets)),
+            Log::Offsets(log) => log.sync().map(|()| done(offsets)),
         };
-        self.failed = synced.is_err();
-        synced.map(|()| self.next_offsets.clone())
+        self.failed = told.is_err();
+        told
     }
 
     /// What is in files, bytes.
@@ -179,63 +197,30 @@ impl Writer {
     pub fn finish(mut self) -> Result<(), RecordingError> {
         self.sync()?;
         match &mut self.log {
-            Log::Events(log) => log.seal(),
+            Log::Events(log) => log.disk.seal(),
             Log::Offsets(_) => Ok(()),
         }
     }
 }
 
-/// The segments of a recording, the newest open for more.
+/// Frames that are being filled, in front of the disk.
+#[derive(Debug)]
 struct EventLog {
-    dir: PathBuf,
-    manifest_crc: u32,
-    /// The frame that is being filled, by partition.
+    /// By partition.
     filling: Vec<Filling>,
-    newest: Option<Newest>,
-    /// Number of the segment after the newest.
-    number: u32,
-    /// Bytes in segments that are sealed.
-    sealed: u64,
     events: u64,
     /// More than the frames that are being filled will take, bytes.
     waiting: u64,
-    compressor: Compressor<'static>,
-    out: Out,
-}
-
-/// A segment that frames are added to.
-#[derive(Debug)]
-struct Newest {
-    path: PathBuf,
-    file: File,
-    number: u32,
-    /// Its length.
-    position: u64,
-    /// So much of it is on disk.
-    synced: u64,
-    index: Index,
-}
-
-impl fmt::Debug for EventLog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventLog").field("newest", &self.newest).finish_non_exhaustive()
-    }
+    disk: Disk,
 }
 
 impl EventLog {
     fn begin(dir: &Path, manifest_crc: u32) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            manifest_crc,
-            filling: Vec::new(),
-            newest: None,
-            number: 0,
-            sealed: 0,
-            events: 0,
-            waiting: 0,
-            compressor: frame::compressor(),
-            out: Out::default(),
-        }
+        Self::in_front_of(Segments::none(dir, manifest_crc))
+    }
+
+    fn in_front_of(segments: Segments) -> Self {
+        Self { filling: Vec::new(), events: 0, waiting: 0, disk: Disk::behind(segments) }
     }
 
     fn resume(
@@ -251,11 +236,10 @@ impl EventLog {
                 newest = Some(segment);
             }
         })?;
-        let mut log = Self::begin(dir, manifest_crc);
-        (log.number, log.sealed, log.events) = (contents.segments, sealed, contents.events);
-        if let Some(segment) = newest {
-            log.newest = Some(Newest::reopen(dir, log.number - 1, manifest_crc, &segment)?);
-        }
+        let number = contents.segments;
+        let segments = Segments::reopen(dir, manifest_crc, number, sealed, newest.as_ref())?;
+        let mut log = Self::in_front_of(segments);
+        log.events = contents.events;
         let mut next_offsets = BTreeMap::new();
         for (partition, of) in &contents.partitions {
             next_offsets.insert(*partition, of.told.next_offset);
@@ -285,108 +269,30 @@ impl EventLog {
         if full { self.flush(event.partition) } else { Ok(()) }
     }
 
-    /// Writes the frame of `partition` as it is.
+    /// Has the frame of `partition` written as it is.
     fn flush(&mut self, partition: i32) -> Result<(), RecordingError> {
-        let newest = match &mut self.newest {
-            Some(newest) => newest,
-            none => {
-                let begun = Newest::begin(&self.dir, self.number, self.manifest_crc)?;
-                self.number += 1;
-                none.insert(begun)
-            }
-        };
-        let filling = &mut self.filling[partition as usize];
-        self.waiting -= filling.at_most();
-        let place = (newest.number, newest.position, newest.synced);
-        let closed = filling.close(&mut self.compressor, place, partition, &mut self.out);
-        let header = writing(&newest.path, closed)?;
-        writing(&newest.path, newest.file.write_all(self.out.bytes()))?;
-        newest.position += header.len();
-        newest.index.add(&self.out.bytes()[..header.head_len as usize]);
-        if newest.position >= segment::FULL { self.seal() } else { Ok(()) }
+        let memory = self.disk.spare();
+        let full = self.filling[partition as usize].hand_over(memory);
+        self.waiting -= full.at_most();
+        self.disk.write(partition, full)
     }
 
-    fn sync(&mut self) -> Result<(), RecordingError> {
+    fn sync_then(&mut self, done: impl FnOnce() + Send + 'static) -> Result<(), RecordingError> {
         for partition in 0..self.filling.len() {
             if !self.filling[partition].is_empty() {
                 self.flush(partition as i32)?;
             }
         }
-        match &mut self.newest {
-            Some(newest) if newest.synced < newest.position => {
-                writing(&newest.path, newest.file.sync_data())?;
-                newest.synced = newest.position;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Ends the newest segment with its index. The next frame begins another.
-    fn seal(&mut self) -> Result<(), RecordingError> {
-        let Some(mut newest) = self.newest.take() else { return Ok(()) };
-        // The frames first: an index is never on disk without them.
-        writing(&newest.path, newest.file.sync_data())?;
-        let footer = newest.index.footer(newest.number);
-        let written = newest.file.write_all(&footer).and_then(|()| newest.file.sync_data());
-        writing(&newest.path, written)?;
-        self.sealed += newest.position + footer.len() as u64;
-        Ok(())
+        self.disk.sync_then(done)
     }
 
     fn bytes(&self) -> u64 {
-        self.sealed + self.newest.as_ref().map_or(0, |newest| newest.position)
+        self.disk.sizes().written
     }
 
     fn bytes_at_most(&self) -> u64 {
+        let Sizes { written, footer, waiting } = self.disk.sizes();
         // Frames that wait may fill a segment and begin another.
-        let ends = self.newest.as_ref().map_or(HEADER, |newest| newest.index.len());
-        self.bytes() + self.waiting + ends + Index::new().len() + HEADER
+        written + waiting + self.waiting + footer + Index::new().len() + HEADER
     }
-}
-
-impl Newest {
-    fn begin(dir: &Path, number: u32, manifest_crc: u32) -> Result<Self, RecordingError> {
-        let path = folder::segment(dir, number);
-        let file = OpenOptions::new().append(true).create_new(true).open(&path);
-        let mut file = writing(&path, file)?;
-        write_header(&path, &mut file, number, manifest_crc)?;
-        sync_dir(dir)?;
-        Ok(Self { path, file, number, position: HEADER, synced: HEADER, index: Index::new() })
-    }
-
-    /// Cuts what is torn, and goes on behind it.
-    fn reopen(
-        dir: &Path,
-        number: u32,
-        manifest_crc: u32,
-        found: &Segment,
-    ) -> Result<Self, RecordingError> {
-        let path = folder::segment(dir, number);
-        let mut file = at(&path, OpenOptions::new().read(true).append(true).open(&path))?;
-        let mut index = Index::new();
-        let heads = found.frames.iter().try_for_each(|frame| {
-            index.add(&frame.read_head(&file)?);
-            Ok(())
-        });
-        at(&path, heads)?;
-        writing(&path, file.set_len(found.end))?;
-        if found.end == 0 {
-            write_header(&path, &mut file, number, manifest_crc)?;
-        } else {
-            writing(&path, file.sync_all())?;
-        }
-        let position = found.end.max(HEADER);
-        Ok(Self { path, file, number, position, synced: position, index })
-    }
-}
-
-fn write_header(
-    path: &Path,
-    file: &mut File,
-    number: u32,
-    manifest_crc: u32,
-) -> Result<(), RecordingError> {
-    let header = segment::header(number, manifest_crc);
-    writing(path, file.write_all(&header).and_then(|()| file.sync_all()))
 }

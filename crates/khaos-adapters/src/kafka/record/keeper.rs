@@ -82,10 +82,12 @@ impl Keeper {
 
     /// Has `offsets` committed: everything before them is on disk.
     pub(super) fn commit(&self, offsets: Offsets) {
-        if let Some(tell) = &self.tell {
-            // The thread ends only after this end of the channel.
-            let _ = tell.send(offsets);
-        }
+        self.teller().commit(offsets);
+    }
+
+    /// Commits from another thread.
+    pub(super) fn teller(&self) -> Teller {
+        Teller(self.tell.clone())
     }
 
     /// What was heard so far.
@@ -104,6 +106,19 @@ impl Keeper {
             return;
         }
         let _ = thread.join();
+    }
+}
+
+/// Tells a [`Keeper`] what may be committed. It does not end before this does.
+pub(super) struct Teller(Option<Sender<Offsets>>);
+
+impl Teller {
+    /// Has `offsets` committed, unless the keeper is at its end.
+    pub(super) fn commit(&self, offsets: Offsets) {
+        if let Some(tell) = &self.0 {
+            // The thread ends only after this end of the channel.
+            let _ = tell.send(offsets);
+        }
     }
 }
 

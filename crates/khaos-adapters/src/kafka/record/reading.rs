@@ -183,7 +183,7 @@ impl Reading<'_> {
                 return Ok(ended);
             }
             if now >= next_sync {
-                self.sync(true)?;
+                self.sync_beside()?;
                 next_sync = now + SYNC;
                 self.look_around(now, progress)?;
             }
@@ -194,6 +194,12 @@ impl Reading<'_> {
         let assignment = self.recorder.kept.assignment();
         let topic = &self.recorder.config.topic;
         self.consumer.assign(&assignment).map_err(|error| other(topic, &error))
+    }
+
+    /// Has what was read so far brought to disk, and committed then, beside the reading.
+    fn sync_beside(&mut self) -> Result<(), RecordError> {
+        let keeper = self.keeper.teller();
+        Ok(self.recorder.kept.writer.sync_then(move |offsets| keeper.commit(offsets))?)
     }
 
     /// Brings what was read to disk, then has it committed.
