@@ -4,7 +4,8 @@
 //! a machine that does nothing else. Prints one JSON document.
 //! - `pace`: a schedule with steps around 20,000 events/s, by the broker's timestamps.
 //! - `throughput`: a replay at full speed beside ProducerPerformance, in turn.
-//! - `recorder`: a recording of a topic that is full beside ConsumerPerformance, in turn.
+//! - `recorder`: a recording of a topic that is full beside ConsumerPerformance, and beside librdkafka with nothing
+//!   done about what it reads, in turn.
 //! - `large`: a recording of many small events, written, opened, sought by time and replayed, with the
 //!   memory that each took.
 #![allow(clippy::unwrap_used, reason = "whoever measures wants to see what broke")]
@@ -163,17 +164,27 @@ impl Bench {
         self.create("full", &[]).await;
         assert_eq!(self.replay(config(&full, "full", Pace::Full)).await.spoilt, None);
         std::fs::remove_dir_all(full).unwrap();
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut theirs, mut client) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..5 {
             ours.push(self.recorded(round, events));
             theirs.push(self.consumer_performance("full", events));
+            let begun = Instant::now();
+            self.read("full", |_| ());
+            client.push(events as f64 / begun.elapsed().as_secs_f64());
             eprint_line(&format!(
-                "round {round}: {:.0} and {:.0} events/s",
-                ours[round], theirs[round]
+                "round {round}: {:.0}, {:.0} and {:.0} events/s",
+                ours[round], theirs[round], client[round]
             ));
         }
-        let ratio = median(&ours) / median(&theirs);
-        json!({ "events": events, "value_bytes": VALUE, "ours_eps": ours, "theirs_eps": theirs, "ratio": ratio })
+        json!({
+            "events": events,
+            "value_bytes": VALUE,
+            "ours_eps": ours,
+            "theirs_eps": theirs,
+            "client_alone_eps": client,
+            "ratio": median(&ours) / median(&theirs),
+            "ratio_client_alone": median(&client) / median(&theirs),
+        })
     }
 
     /// Events/s of a recorder until it last told of progress before it had all: that is once a second.
@@ -317,6 +328,12 @@ impl Bench {
             .client()
             .set("group.id", "bench")
             .set("enable.auto.commit", "false")
+            // As the recorder has them.
+            .set("queued.max.messages.kbytes", "32768")
+            .set("queued.min.messages", "300000")
+            .set("fetch.queue.backoff.ms", "5")
+            .set("fetch.message.max.bytes", "4194304")
+            .set("check.crcs", "true")
             .create()
             .unwrap();
         let mut all = TopicPartitionList::new();
