@@ -32,9 +32,35 @@ macro_rules! job_files {
 const JOBS: &[(&str, &str)] = &job_files![
     "pom.xml",
     "kafka/pom.xml",
+    "kafka/src/main/java/khaos/lab/AdEvent.java",
+    "kafka/src/main/java/khaos/lab/AdEventFormat.java",
+    "kafka/src/main/java/khaos/lab/CampaignOfAd.java",
+    "kafka/src/main/java/khaos/lab/CampaignViews.java",
+    "kafka/src/main/java/khaos/lab/Campaigns.java",
+    "kafka/src/main/java/khaos/lab/Count.java",
+    "kafka/src/main/java/khaos/lab/EventFormat.java",
+    "kafka/src/main/java/khaos/lab/EventReader.java",
     "kafka/src/main/java/khaos/lab/EventsByOffset.java",
+    "kafka/src/main/java/khaos/lab/Fix.java",
+    "kafka/src/main/java/khaos/lab/Geo.java",
+    "kafka/src/main/java/khaos/lab/IotVehiclesJob.java",
+    "kafka/src/main/java/khaos/lab/JsonFields.java",
     "kafka/src/main/java/khaos/lab/KafkaJob.java",
     "kafka/src/main/java/khaos/lab/KafkaJobOptions.java",
+    "kafka/src/main/java/khaos/lab/Pipeline.java",
+    "kafka/src/main/java/khaos/lab/Punctual.java",
+    "kafka/src/main/java/khaos/lab/Punctuality.java",
+    "kafka/src/main/java/khaos/lab/Result.java",
+    "kafka/src/main/java/khaos/lab/ResultWriter.java",
+    "kafka/src/main/java/khaos/lab/SpeedInWindow.java",
+    "kafka/src/main/java/khaos/lab/TimedEvent.java",
+    "kafka/src/main/java/khaos/lab/Track.java",
+    "kafka/src/main/java/khaos/lab/TrackOfVehicle.java",
+    "kafka/src/main/java/khaos/lab/Vehicle.java",
+    "kafka/src/main/java/khaos/lab/VehicleFormat.java",
+    "kafka/src/main/java/khaos/lab/VehicleSpeed.java",
+    "kafka/src/main/java/khaos/lab/ViewsInWindow.java",
+    "kafka/src/main/java/khaos/lab/YsbJob.java",
     "paced/pom.xml",
     "paced/src/main/java/khaos/lab/Arguments.java",
     "paced/src/main/java/khaos/lab/CountingSink.java",
@@ -253,7 +279,7 @@ async fn alone(cache: &Path, report: &impl Fn(&str)) -> Result<File, LabError> {
     Ok(lock)
 }
 
-/// The jar of the job that reads Kafka, built in `cache` where it is not there yet. Not every lab needs it.
+/// The jar of the jobs that read Kafka, built in `cache` where it is not there yet. Not every lab needs it.
 pub(super) async fn kafka_job(cache: &Path, report: &impl Fn(&str)) -> Result<PathBuf, LabError> {
     let cache = at(cache, "--cache", cache.canonicalize())?;
     let jar = job_jar(&cache, KAFKA);
