@@ -53,7 +53,7 @@ pub use self::injector::{Aimed, Broken, LabInjector, LabTarget};
 pub use self::log::PacedLog;
 pub use self::outside::{Ended, Phase, ProcessStatus, Status, down, status};
 pub use self::process::Role;
-pub use self::submit::{KafkaJob, PacedJob, Rates, Then};
+pub use self::submit::{KafkaJob, PacedJob, Pipeline, PipelineJob, Rates, Then};
 pub use self::version::{FlinkVersion, KAFKA_VERSION};
 
 /// What a lab is made of.
@@ -396,14 +396,29 @@ impl Lab {
         job: &KafkaJob,
         report: impl Fn(&str),
     ) -> Result<LabTarget, LabError> {
+        let (jar, bootstrap) = self.kafka_jar(report).await?;
+        self.run(&job.submission(&jar, bootstrap)).await
+    }
+
+    /// Runs one of the paper's jobs, which this lab may break, under the same conditions.
+    pub async fn submit_pipeline(
+        &self,
+        job: &PipelineJob,
+        report: impl Fn(&str),
+    ) -> Result<LabTarget, LabError> {
+        let (jar, bootstrap) = self.kafka_jar(report).await?;
+        self.run(&job.submission(&jar, bootstrap)).await
+    }
+
+    /// The jar of the jobs that read Kafka, and where that is.
+    async fn kafka_jar(&self, report: impl Fn(&str)) -> Result<(PathBuf, &str), LabError> {
         self.config.refuse_without_flink()?;
         if !self.config.version.flink.starts_with("2.") {
             return Err(LabError::Without { what: "Flink 2", setting: "version" });
         }
         let without = LabError::Without { what: "Kafka", setting: "kafka" };
         let bootstrap = self.bootstrap().ok_or(without)?;
-        let jar = install::kafka_job(&self.config.cache, &report).await?;
-        self.run(&job.submission(&jar, bootstrap)).await
+        Ok((install::kafka_job(&self.config.cache, &report).await?, bootstrap))
     }
 
     async fn run(&self, job: &Submission) -> Result<LabTarget, LabError> {

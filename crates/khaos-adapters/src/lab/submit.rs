@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Response};
@@ -230,16 +231,106 @@ impl KafkaJob {
     }
 }
 
+/// Which of the paper's jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pipeline {
+    /// Positions of vehicles in; those that were fast near an observation point out.
+    IotVehicles,
+    /// Advertising events in; how often the ads of each campaign were seen in each 10 s out.
+    Ysb,
+}
+
+impl Pipeline {
+    /// The class that makes the job.
+    fn entry_class(self) -> &'static str {
+        match self {
+            Self::IotVehicles => "khaos.lab.IotVehiclesJob",
+            Self::Ysb => "khaos.lab.YsbJob",
+        }
+    }
+}
+
+/// One of the paper's jobs: it reads a topic from its beginning, with a source that is called `events`, and
+/// writes to another one exactly once. What it writes is a function of what it reads, whatever fails. It needs
+/// a lab with a broker, and Flink 2.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PipelineJob {
+    /// Its name in Flink.
+    pub name: String,
+    /// Which it is.
+    pub pipeline: Pipeline,
+    /// The topic that it reads. Each of its partitions has to get events, or event time stands still.
+    pub input: String,
+    /// The topic that it writes to.
+    pub output: String,
+    /// The group under which it commits its offsets with each checkpoint.
+    pub group: String,
+    /// What its transactional ids begin with; no other job's may begin the same.
+    pub transactional_id_prefix: String,
+    /// How long the brokers keep a transaction that nobody ends: longer than interval, checkpoint and restart
+    /// together, and not longer than the brokers' own bound.
+    pub transaction_timeout: Duration,
+    /// Subtasks of each of its vertices; at most as many as its input has partitions.
+    pub parallelism: u32,
+    /// Flink configuration of this job alone.
+    pub flink_configuration: BTreeMap<String, String>,
+}
+
+impl PipelineJob {
+    /// `pipeline` from topic `input` to topic `output`. Group and transactional ids are called as the job is.
+    pub fn new(name: &str, pipeline: Pipeline, input: &str, output: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            pipeline,
+            input: input.to_owned(),
+            output: output.to_owned(),
+            group: name.to_owned(),
+            transactional_id_prefix: name.to_owned(),
+            // What Kafka's brokers allow at most where nobody says otherwise.
+            transaction_timeout: Duration::from_mins(15),
+            parallelism: 2,
+            flink_configuration: BTreeMap::new(),
+        }
+    }
+
+    /// How it is run on the topics of the broker at `bootstrap`.
+    pub(super) fn submission(&self, jar: &Path, bootstrap: &str) -> Submission {
+        let arguments: Vec<String> = [
+            ("--bootstrap", bootstrap.to_owned()),
+            ("--input", self.input.clone()),
+            ("--output", self.output.clone()),
+            ("--group", self.group.clone()),
+            ("--transactional-id-prefix", self.transactional_id_prefix.clone()),
+            ("--transaction-timeout-ms", self.transaction_timeout.as_millis().to_string()),
+        ]
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .collect();
+        Submission {
+            name: self.name.clone(),
+            jar: jar.to_owned(),
+            entry_class: Some(self.pipeline.entry_class().to_owned()),
+            arguments,
+            parallelism: self.parallelism,
+            configuration: self.flink_configuration.clone(),
+        }
+    }
+}
+
 /// The body of `POST /jars/:id/run`.
 fn run_request(job: &Submission) -> Value {
     // The job gives itself no name, so that this one holds.
     let mut configuration = job.configuration.clone();
     configuration.insert("pipeline.name".to_owned(), job.name.clone());
-    json!({
+    let mut body = json!({
         "programArgsList": job.arguments,
         "parallelism": job.parallelism,
         "flinkConfiguration": configuration,
-    })
+    });
+    if let Some(class) = &job.entry_class {
+        body["entryClass"] = json!(class);
+    }
+    body
 }
 
 /// Uploads the jar and runs the job: its id.
@@ -340,5 +431,17 @@ mod tests {
                          --state-bytes 10000000 --keys 1024";
         let submission = job.submission(Path::new("kafka.jar"), "h:1");
         assert_eq!(submission.arguments.join(" "), arguments);
+    }
+
+    #[test]
+    fn a_pipeline_is_told_its_ends_and_flink_its_class() {
+        let job = PipelineJob::new("ysb", Pipeline::Ysb, "ads", "counts");
+        let submission = job.submission(Path::new("kafka.jar"), "h:1");
+        let arguments = "--bootstrap h:1 --input ads --output counts --group ysb \
+                         --transactional-id-prefix ysb --transaction-timeout-ms 900000";
+        assert_eq!(submission.arguments.join(" "), arguments);
+        assert_eq!(run_request(&submission)["entryClass"], "khaos.lab.YsbJob");
+        let job = KafkaJob::default().submission(Path::new("kafka.jar"), "h:1");
+        assert_eq!(run_request(&job).get("entryClass"), None, "the jar names it");
     }
 }
