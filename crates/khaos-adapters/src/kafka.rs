@@ -9,6 +9,7 @@ mod ends;
 pub mod error;
 mod hearing;
 pub mod load;
+pub mod made;
 mod message;
 pub mod pace;
 pub mod record;

@@ -1,0 +1,395 @@
+//! The paper's jobs on a real Flink and a real Kafka: what they commit is the same, whatever fails.
+#![allow(clippy::unwrap_used, reason = "a test says what is broken by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use khaos_adapters::flink::Flink;
+use khaos_adapters::kafka::made::{Made, Maker};
+use khaos_adapters::lab::{Lab, LabConfig, LabKafka, Pipeline, PipelineJob};
+use khaos_control::act::driver::Driver;
+use khaos_control::clock::Clock;
+use khaos_control::core::job::{JobKey, JobRun, JobStatus};
+use khaos_control::core::units::{CheckpointInterval, Timestamp};
+use khaos_control::ports::{Actuator, Jobs};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+const JOBS: [(&str, Pipeline, Made); 2] =
+    [("iot", Pipeline::IotVehicles, Made::IotVehicles), ("ysb", Pipeline::Ysb, Made::Ysb)];
+/// Of each topic.
+const PARTITIONS: i32 = 2;
+/// What is written to each input, events/s, and when the first one happens, epoch ms.
+const RATE: u64 = 500;
+const FIRST_MS: i64 = 1_764_054_000_000;
+/// Whatever the jobs do, they may be so far behind the latest event, ms.
+const BOUND_MS: i64 = 1_000;
+/// How often everything is killed.
+const KILLS: u32 = 3;
+/// How long anything may take that has no deadline of its own.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// When event `n` happens, epoch ms.
+fn at_ms(n: u64) -> i64 {
+    FIRST_MS + (1_000 * n / RATE) as i64
+}
+
+#[derive(Default)]
+struct Acknowledged(AtomicU64);
+
+impl ClientContext for Acknowledged {}
+
+impl ProducerContext for Acknowledged {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        assert!(result.is_ok(), "{result:?}");
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Writes events to all inputs, each when it is due, and goes on for 5 s after it was asked to stop. Says how
+/// many each input has: as many in each partition.
+fn write(bootstrap: &str, stop: &AtomicBool) -> u64 {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("enable.idempotence", "true");
+    let producer: BaseProducer<Acknowledged> =
+        config.create_with_context(Acknowledged::default()).unwrap();
+    let mut makers = JOBS.map(|(name, _, made)| (input(name), Maker::new(made, 7, PARTITIONS)));
+    let begun = Instant::now();
+    let mut until = u64::MAX;
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            let turns = (n + 5 * RATE) / PARTITIONS as u64;
+            until = until.min(turns * PARTITIONS as u64);
+        }
+        if n == until {
+            break;
+        }
+        let due = begun + Duration::from_millis(1_000 * n / RATE);
+        producer.poll(due.saturating_duration_since(Instant::now()));
+        for (topic, maker) in &mut makers {
+            let event = maker.event(n, at_ms(n));
+            let mut record = BaseRecord::<[u8], [u8]>::to(topic)
+                .partition(event.partition)
+                .timestamp(event.timestamp_ms);
+            record.key = event.key;
+            record.payload = event.value;
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+    }
+    producer.flush(PATIENCE).unwrap();
+    let acknowledged = producer.context().0.load(Ordering::Relaxed);
+    assert_eq!(acknowledged, until * JOBS.len() as u64);
+    until
+}
+
+/// Up to when event time is known once a job has read `events`, epoch ms.
+fn known_ms(events: u64) -> i64 {
+    // In turn: the first of the last ones is the latest of the partition that is furthest behind.
+    at_ms(events - PARTITIONS as u64) - BOUND_MS
+}
+
+fn input(job: &str) -> String {
+    format!("{job}-in")
+}
+
+fn output(job: &str, run: &str) -> String {
+    format!("{job}-{run}")
+}
+
+async fn make_topics(bootstrap: &str) {
+    let mut config = ClientConfig::new();
+    let admin: AdminClient<DefaultClientContext> =
+        config.set("bootstrap.servers", bootstrap).create().unwrap();
+    let names: Vec<String> = JOBS
+        .iter()
+        .flat_map(|(name, ..)| [input(name), output(name, HURT), output(name, UNHURT)])
+        .collect();
+    let new = |name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1));
+    let topics: Vec<NewTopic<'_>> = names.iter().map(|name| new(name)).collect();
+    for made in admin.create_topics(&topics, &AdminOptions::new()).await.unwrap() {
+        made.unwrap();
+    }
+}
+
+/// What is in a topic, and how often: key and value.
+type Results = BTreeMap<(String, String), u64>;
+
+/// What a reader of committed events sees in `topic` now. Whoever drives goes on meanwhile.
+async fn committed(bootstrap: &str, topic: &str) -> Results {
+    let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || tell.send(read(&bootstrap, &topic)));
+    told.await.unwrap()
+}
+
+fn read(bootstrap: &str, topic: &str) -> Results {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed");
+    let consumer: BaseConsumer = config.create().unwrap();
+    let mut from = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        from.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&from).unwrap();
+    let (mut results, mut ended) = (Results::new(), BTreeSet::new());
+    while ended.len() < PARTITIONS as usize {
+        match consumer.poll(PATIENCE).expect("the broker answers") {
+            Ok(message) => {
+                let text =
+                    |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+                *results.entry((text(message.key()), text(message.payload()))).or_default() += 1;
+            }
+            Err(KafkaError::PartitionEOF(partition)) => {
+                ended.insert(partition);
+            }
+            Err(error) => panic!("{topic}: {error}"),
+        }
+    }
+    results
+}
+
+/// How many views the campaigns have in each window of `events`, counted without Flink, in those that have
+/// ended.
+fn views_expected(events: u64) -> Results {
+    let mut maker = Maker::new(Made::Ysb, 7, PARTITIONS);
+    let mut views: BTreeMap<(u64, i64), u64> = BTreeMap::new();
+    for n in 0..events {
+        let event: Value = serde_json::from_slice(maker.event(n, at_ms(n)).value.unwrap()).unwrap();
+        let start_ms = at_ms(n) / 10_000 * 10_000;
+        if event["event_type"] == "view" && start_ms + 10_000 <= known_ms(events) {
+            let ad: u64 =
+                event["ad_id"].as_str().unwrap().strip_prefix("ad-").unwrap().parse().unwrap();
+            *views.entry((ad / 10, start_ms)).or_default() += 1;
+        }
+    }
+    let result = |((campaign, start_ms), views)| {
+        let key = format!("campaign-{campaign:02}");
+        let value =
+            format!(r#"{{"campaign_id":"{key}","window_start":{start_ms},"views":{views}}}"#);
+        ((key, value), 1)
+    };
+    views.into_iter().map(result).collect()
+}
+
+/// The windows that all results are of, by their end, epoch ms.
+fn window_ends(results: &Results) -> BTreeSet<i64> {
+    let end_ms = |value: &str| {
+        let value: Value = serde_json::from_str(value).unwrap();
+        let start_ms = value["window_start"].as_i64();
+        value["window_end"].as_i64().or(start_ms.map(|start| start + 10_000)).unwrap()
+    };
+    results.keys().map(|(_, value)| end_ms(value)).collect()
+}
+
+/// Says so little of what differs that it can be read.
+fn same(what: &str, seen: &Results, expected: &Results) {
+    let only = |these: &Results, those: &Results| -> Vec<String> {
+        let differs = these.iter().filter(|(result, times)| those.get(result) != Some(times));
+        differs.map(|((_, value), times)| format!("{times} × {value}")).take(5).collect()
+    };
+    let (more, less) = (only(seen, expected), only(expected, seen));
+    assert!(more.is_empty() && less.is_empty(), "{what}: there is {more:#?} instead of {less:#?}");
+}
+
+const HURT: &str = "hurt";
+const UNHURT: &str = "unhurt";
+
+struct Bench {
+    lab: Lab,
+    bootstrap: String,
+
+    flink: Flink,
+    driver: Driver,
+    generation: u64,
+}
+
+impl Bench {
+    /// Both jobs, of one run.
+    async fn submit(&self, run: &str) -> Vec<JobRun> {
+        let mut runs = Vec::new();
+        for (name, pipeline, _) in JOBS {
+            let job = PipelineJob {
+                transaction_timeout: Duration::from_mins(2),
+                // What is driven replaces the job's own checkpoints.
+                flink_configuration: ["interval", "min-pause"]
+                    .map(|key| (format!("execution.checkpointing.{key}"), "5 s".to_owned()))
+                    .into(),
+                ..PipelineJob::new(&output(name, run), pipeline, &input(name), &output(name, run))
+            };
+            self.lab.submit_pipeline(&job, |step| println!("{step}")).await.unwrap();
+            runs.push(self.running(&job.name, 0).await);
+        }
+        runs
+    }
+
+    /// The job runs, and was restarted so often at least.
+    async fn running(&self, name: &str, attempts: u32) -> JobRun {
+        let begun = Instant::now();
+        loop {
+            let run = self.flink.describe(&JobKey(name.to_owned())).await;
+            if let Ok(run) = &run
+                && run.status == JobStatus::Running
+                && run.running_since.is_some()
+                && run.attempt >= attempts
+            {
+                return run.clone();
+            }
+            assert!(begun.elapsed() < PATIENCE, "{name} does not run again: {run:?}");
+            pause(0.25).await;
+        }
+    }
+
+    async fn drive(&mut self, runs: &[JobRun], interval_s: u32) {
+        self.generation += 1;
+        let interval = CheckpointInterval::from_secs(interval_s).unwrap();
+        for run in runs {
+            self.driver.apply(run, interval, self.generation).await.unwrap();
+        }
+    }
+
+    async fn counts(&self, run: &str) -> [usize; 2] {
+        let [one, other] = JOBS.map(|(name, ..)| output(name, run));
+        let of = async |topic: &str| committed(&self.bootstrap, topic).await.len();
+        [of(&one).await, of(&other).await]
+    }
+
+    /// What a job committed in `run` once it has read all `events` and nothing more comes.
+    async fn settled(&self, name: &str, run: &str, events: u64) -> Results {
+        // A window ends every second, or every 10 s.
+        let step_ms = if name == "ysb" { 10_000 } else { 1_000 };
+        let last_ms = known_ms(events) / step_ms * step_ms;
+        let begun = Instant::now();
+        let topic = output(name, run);
+        loop {
+            let results = committed(&self.bootstrap, &topic).await;
+            let ends = window_ends(&results);
+            if ends.last() == Some(&last_ms) {
+                // What would come twice would come by now.
+                pause(8.0).await;
+                let later = committed(&self.bootstrap, &topic).await;
+                if later == results {
+                    return results;
+                }
+            }
+            let reached = ends.last();
+            assert!(begun.elapsed() < PATIENCE, "{topic} is at {reached:?}, not at {last_ms}");
+            pause(1.0).await;
+        }
+    }
+
+    async fn cancel(&self, run: &JobRun) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let url = format!("{}/jobs/{}", self.lab.rest_url(), run.engine_id);
+        client.patch(url).send().await.unwrap().error_for_status().unwrap();
+    }
+}
+
+async fn pause(seconds: f64) {
+    sleep_until(Instant::now() + Duration::from_secs_f64(seconds)).await;
+}
+
+async fn up() -> (tempfile::TempDir, Bench) {
+    let dir = tempfile::tempdir().unwrap();
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let cache = std::env::var_os("KHAOS_CACHE").map(PathBuf::from);
+    let cache = cache.unwrap_or(workspace.join("target/lab-cache"));
+    let config = LabConfig {
+        port_base: 25_600,
+        task_managers: 1,
+        slots: 4,
+        kafka: Some(LabKafka::default()),
+        ..LabConfig::new(dir.path().join("lab"), cache)
+    };
+    let lab = Lab::up(config, |step| println!("{step}")).await.unwrap();
+    let bootstrap = lab.bootstrap().unwrap().to_owned();
+    make_topics(&bootstrap).await;
+    let clock = Clock::anchored(Timestamp(1_000_000));
+    let flink = Flink::at(lab.rest_url(), clock).unwrap();
+    let port = Arc::new(flink.clone());
+    let driver = Driver::new(clock, port.clone(), port);
+    (dir, Bench { lab, bootstrap, flink, driver, generation: 0 })
+}
+
+#[tokio::test]
+#[ignore = "starts a real Flink and a real Kafka: ./test.sh runs it"]
+async fn what_is_committed_is_the_same_with_failures_and_without() {
+    let (_dir, mut bench) = up().await;
+    let hurt = bench.submit(HURT).await;
+    let bootstrap = bench.bootstrap.clone();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let writer = std::thread::spawn(move || write(&bootstrap, &stopped));
+    let mut hit = Vec::new();
+    for kills in 1..=KILLS {
+        bench.drive(&hurt, 1).await;
+        pause(9.0).await;
+        hit.push(bench.counts(HURT).await);
+        bench.lab.kill_taskmanager(1);
+        bench.lab.start_taskmanager(1).unwrap();
+        bench.lab.ready().await.unwrap();
+        for run in &hurt {
+            bench.running(&run.key.0, kills).await;
+        }
+        // Another interval for a while.
+        bench.drive(&hurt, 2 + kills % 2).await;
+        pause(4.0).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    while !writer.is_finished() {
+        pause(0.25).await;
+    }
+    let events = writer.join().unwrap();
+    let mut seen = Vec::new();
+    for (name, ..) in JOBS {
+        seen.push(bench.settled(name, HURT, events).await);
+    }
+    println!("{events} events; results before each kill: {hit:?}");
+    for run in &hurt {
+        let attempt = bench.running(&run.key.0, KILLS).await.attempt;
+        println!("{}: restarted {attempt} times", run.key);
+        bench.driver.release(run).await.unwrap();
+        bench.cancel(run).await;
+    }
+    // A Java that has loaded neither job yet.
+    bench.lab.kill_taskmanager(1);
+    bench.lab.start_taskmanager(1).unwrap();
+    bench.lab.ready().await.unwrap();
+
+    let unhurt = bench.submit(UNHURT).await;
+    for ((name, ..), seen) in JOBS.iter().zip(&seen) {
+        let expected = bench.settled(name, UNHURT, events).await;
+        println!("{name}: {} results", expected.len());
+        same(name, seen, &expected);
+        assert!(expected.values().all(|times| *times == 1), "{name}: each window once");
+    }
+    for run in &unhurt {
+        assert_eq!(bench.running(&run.key.0, 0).await.attempt, 0, "nothing failed");
+    }
+    same("ysb, counted by hand", &seen[1], &views_expected(events));
+    // Whatever was killed had committed something, and not all.
+    for (job, results) in seen.iter().enumerate() {
+        let before: Vec<usize> = hit.iter().map(|counts| counts[job]).collect();
+        assert!(before.iter().all(|count| *count < results.len()), "{before:?}");
+        assert!(before.iter().skip(1).all(|count| *count > 0), "{before:?}");
+    }
+    bench.lab.down().await.unwrap();
+}
