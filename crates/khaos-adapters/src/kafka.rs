@@ -1,6 +1,6 @@
 //! Apache Kafka: what to tell a client ([`settings`]), what a cluster says of its topics, a live topic to
-//! disk ([`record`]), a stretch of events once more ([`replay`]), and what arrives and waits there for a job
-//! ([`load`]).
+//! disk ([`record`]), a stretch of events once more ([`replay`]) or events that are [`made`] instead, and what
+//! arrives and waits there for a job ([`load`]).
 //!
 //! A [`Cluster`] waits for answers in the thread that asks.
 

@@ -141,7 +141,7 @@ impl Cli {
             Command::Forecast(args) => args.run()?,
             Command::Doctor(args) => return args.run(),
             Command::Drive(args) => args.run()?,
-            Command::Lab(command) => command.run()?,
+            Command::Lab(command) => return command.run(),
             Command::Record(args) => args.run()?,
             Command::Replay(args) => return args.run(),
             Command::Recording(command) => return command.run(),

@@ -1,10 +1,12 @@
 //! `khaos lab`: a real Flink and a real Kafka on this machine, as long as this runs.
 
+mod load;
 mod run;
 
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
@@ -15,6 +17,7 @@ use khaos_adapters::lab::{
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::load::LoadArgs;
 use crate::duration::duration;
 use crate::input::BadInput;
 use crate::output::say;
@@ -29,6 +32,9 @@ pub enum LabCommand {
     /// The three phases on a real Flink, in about twelve minutes: observe, profile with failures, and
     /// an afternoon with failures under three policies. One minute of its clock passes in five seconds.
     Run(RunArgs),
+    /// Send events for one of the lab's jobs to Kafka, by a schedule: made, not recorded, the same for the
+    /// same seed.
+    Load(LoadArgs),
     /// End a lab, whoever started it and whether or not that khaos is still alive.
     Down(FolderArgs),
     /// Say what runs.
@@ -135,17 +141,18 @@ fn millis(text: &str) -> Result<u64, String> {
 
 impl LabCommand {
     /// Does what was typed.
-    pub fn run(self) -> anyhow::Result<()> {
-        if let LabCommand::Run(RunArgs { cluster, out, json }) = self {
-            return run::run(cluster.config()?, cluster.flink, &out, json);
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
         match self {
-            LabCommand::Run(_) => Ok(()),
-            LabCommand::Up(args) => runtime.block_on(args.run()),
-            LabCommand::Down(args) => runtime.block_on(args.down()),
-            LabCommand::Status(args) => args.run(),
+            LabCommand::Run(RunArgs { cluster, out, json }) => {
+                run::run(cluster.config()?, cluster.flink, &out, json)?;
+            }
+            LabCommand::Load(args) => return args.run(),
+            LabCommand::Up(args) => runtime()?.block_on(args.run())?,
+            LabCommand::Down(args) => runtime()?.block_on(args.down())?,
+            LabCommand::Status(args) => args.run()?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use khaos_adapters::kafka::pace::{Pace, Schedule};
+use khaos_adapters::kafka::KafkaSettings;
+use khaos_adapters::kafka::pace::{Pace, Schedule, ScheduleError};
 use khaos_adapters::kafka::replay::{Moment, Progress, Replay, ReplayConfig, Replayed, Source};
 use khaos_adapters::kafka::shift::TimeField;
 use serde_json::json;
@@ -88,11 +89,11 @@ fn length(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Stri
     })
 }
 
-fn lateness(text: &str) -> Result<Duration, String> {
+pub(crate) fn lateness(text: &str) -> Result<Duration, String> {
     length(text, &LENGTHS)
 }
 
-fn patience(text: &str) -> Result<Duration, String> {
+pub(crate) fn patience(text: &str) -> Result<Duration, String> {
     length(text, &PATIENCE)
 }
 
@@ -121,43 +122,14 @@ impl ReplayArgs {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.kafka.settings()?;
         let as_json = self.json;
-        let config = self.config()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let replayed = runtime.block_on(async {
-            let replay = Replay::prepare(&settings, config).map_err(|error| {
-                let usage = error.is_of_usage();
-                if usage { BadInput(error.to_string()).into() } else { anyhow::Error::from(error) }
-            })?;
-            if let Some(torn) = replay.torn() {
-                let what = "The recording's end is torn and is not replayed";
-                drop(writeln!(std::io::stderr(), "{what}: {torn}."));
-            }
-            // Until here, nothing has to be put in order.
-            let stop = asked_to_stop()?;
-            let bar = if as_json { hidden() } else { progress(replay.events(), "events") };
-            let tell = |Progress { sent, acknowledged, late_s }: Progress| {
-                bar.set_position(acknowledged);
-                let on_the_way = sent - acknowledged;
-                bar.set_message(format!("events ({on_the_way} on their way, {late_s:.3} s late)"));
-            };
-            let replayed = replay.run(clock::anchored(), stop, tell).await;
-            bar.finish_and_clear();
-            anyhow::Ok(replayed)
-        })?;
-        if as_json {
-            say(&format!("{:#}", json!(replayed)))?;
-        } else {
-            say(&in_words(&replayed))?;
-        }
-        Ok(if replayed.spoilt.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        send(&settings, self.config()?, as_json)
     }
 
     fn config(self) -> Result<ReplayConfig, BadInput> {
         let pace = match &self.schedule {
             Some(path) => {
                 let schedule = Schedule::new(&input::steps(path)?);
-                let wrong = |why| BadInput(format!("{}: {why}", path.display()));
-                Pace::Scheduled(schedule.map_err(wrong)?)
+                Pace::Scheduled(schedule.map_err(|why| wrong(path, &why))?)
             }
             None if self.full_speed => Pace::Full,
             None => Pace::Recorded { speed: self.speed },
@@ -178,6 +150,47 @@ impl ReplayArgs {
             patience: self.patience,
         })
     }
+}
+
+/// The schedule in the file at `path` is none.
+pub(crate) fn wrong(path: &Path, why: &ScheduleError) -> BadInput {
+    BadInput(format!("{}: {why}", path.display()))
+}
+
+/// Sends what `config` asks for, with progress and a result: 0 when every event was acknowledged in time.
+pub(crate) fn send(
+    settings: &KafkaSettings,
+    config: ReplayConfig,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let replayed = runtime.block_on(async {
+        let replay = Replay::prepare(settings, config).map_err(|error| {
+            let usage = error.is_of_usage();
+            if usage { BadInput(error.to_string()).into() } else { anyhow::Error::from(error) }
+        })?;
+        if let Some(torn) = replay.torn() {
+            let what = "The recording's end is torn and is not replayed";
+            drop(writeln!(std::io::stderr(), "{what}: {torn}."));
+        }
+        // Until here, nothing has to be put in order.
+        let stop = asked_to_stop()?;
+        let bar = if as_json { hidden() } else { progress(replay.events(), "events") };
+        let tell = |Progress { sent, acknowledged, late_s }: Progress| {
+            bar.set_position(acknowledged);
+            let on_the_way = sent - acknowledged;
+            bar.set_message(format!("events ({on_the_way} on their way, {late_s:.3} s late)"));
+        };
+        let replayed = replay.run(clock::anchored(), stop, tell).await;
+        bar.finish_and_clear();
+        anyhow::Ok(replayed)
+    })?;
+    if as_json {
+        say(&format!("{:#}", json!(replayed)))?;
+    } else {
+        say(&in_words(&replayed))?;
+    }
+    Ok(if replayed.spoilt.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn in_words(replayed: &Replayed) -> String {

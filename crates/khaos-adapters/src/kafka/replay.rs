@@ -1,5 +1,5 @@
 //! A stretch of a recording, or of a topic, once more: into another topic, each event in its partition and
-//! in order, each when it is due, and counted until Kafka acknowledged it.
+//! in order, each when it is due, and counted until Kafka acknowledged it. Events that are made go the same way.
 //!
 //! [`pace`](super::pace) says when, *stretch* what, *delivery* hands it over.
 
@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep_until};
 
 use super::delivery::Sender;
+use super::made::{Made, Maker};
 use super::pace::Pace;
 use super::shift::{TimeField, Unshifted};
 use super::stretch::{Stretch, TopicEvents};
@@ -26,6 +27,14 @@ pub enum Source {
     Recording(PathBuf),
     /// A topic of the same cluster, as far back as its retention reaches.
     Topic(String),
+    /// Nowhere: they are made for the partitions of the topic that they go to, and happen when they are due,
+    /// by a schedule; at full speed there is no end of them.
+    Made {
+        /// Whose events.
+        made: Made,
+        /// Of which seed.
+        seed: u64,
+    },
 }
 
 /// A moment of a stretch.
@@ -238,6 +247,11 @@ impl Replay {
             Source::Topic(topic) => of_topic(settings, &cluster, topic, &config)?,
             Source::Recording(folder) => {
                 of_recording(settings, &cluster, &Recording::open(folder)?, &config)?
+            }
+            Source::Made { made, seed } => {
+                let partitions = cluster.partitions(&config.into)?;
+                let stretch = Stretch::Made(Maker::new(*made, *seed, partitions));
+                Found { stretch, base_ms: None, events: u64::MAX, partitions, torn: None }
             }
         };
         if let Some(needs) = config.pace.events().filter(|needs| *needs > found.events) {
@@ -463,7 +477,9 @@ impl<P: FnMut(Progress)> Run<'_, P> {
             if config.pace.events() == Some(n) {
                 return Ok(());
             }
-            let Some((recorded_ms, event)) = stretch.next()? else {
+            // What is made has to know when it is due; what was recorded says so itself.
+            let made_s = config.pace.due_s(n, 0.0).unwrap_or(self.at_s);
+            let Some((recorded_ms, event)) = stretch.next(n, self.epoch_ms(made_s))? else {
                 let enough = |needs| Err(ReplayError::TooFew { needs, has: n });
                 return config.pace.events().map_or(Ok(()), enough);
             };
@@ -478,7 +494,7 @@ impl<P: FnMut(Progress)> Run<'_, P> {
                 sleep_until(self.start + Duration::from_secs_f64(until_s)).await;
                 self.look(Some(due_s))?;
             }
-            let now_ms = self.started_ms + (due_s.unwrap_or(self.at_s) * 1_000.0).round() as i64;
+            let now_ms = self.epoch_ms(due_s.unwrap_or(self.at_s));
             let by_ms = now_ms - recorded_ms;
             let value = match (event.value, &config.shift_field) {
                 (Some(value), Some(field)) => match field.shift(value, by_ms, &mut buffer) {
@@ -504,6 +520,11 @@ impl<P: FnMut(Progress)> Run<'_, P> {
             }
             self.bytes += (event.key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
         }
+    }
+
+    /// Epoch ms of so long after the start.
+    fn epoch_ms(&self, after_s: f64) -> i64 {
+        self.started_ms + (after_s * 1_000.0).round() as i64
     }
 
     /// Looks at the clock, at what came back, and whether what was due is late; `next_s` is when the event

@@ -1,4 +1,5 @@
-//! What is replayed: a stretch of a recording, or of a topic, in the order in which it was due.
+//! What is replayed: a stretch of a recording, or of a topic, in the order in which it was due; or what is
+//! made instead.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use super::error::may_pass;
 use super::hearing::Hearing;
+use super::made::Maker;
 use super::message::{detached, event, stamped_ms};
 use super::replay::ReplayError;
 use super::{KafkaError, KafkaSettings, Offsets, PATIENCE, not_made};
@@ -24,13 +26,21 @@ use crate::recording::{Event, Events};
 pub(super) enum Stretch {
     Recorded(Events),
     Topic(TopicEvents),
+    /// Without an end.
+    Made(Maker),
 }
 
 impl Stretch {
-    pub(super) fn next(&mut self) -> Result<Option<(i64, Event<'_>)>, ReplayError> {
+    /// Event `n`, as they are asked for one after the other; one that is made now happens at `now_ms`, epoch ms.
+    pub(super) fn next(
+        &mut self,
+        n: u64,
+        now_ms: i64,
+    ) -> Result<Option<(i64, Event<'_>)>, ReplayError> {
         Ok(match self {
             Self::Recorded(events) => events.next()?,
             Self::Topic(events) => events.next()?,
+            Self::Made(maker) => Some((now_ms, maker.event(n, now_ms))),
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use khaos_adapters::kafka::made::{Made, Maker};
 use khaos_adapters::lab::LabKafka;
 use khaos_adapters::recording::{Event, Header, Manifest, Stores, TimestampKind, Writer};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -205,7 +206,7 @@ fn recorded() -> Vec<Known> {
 fn what_was_recorded_comes_again() {
     in_real_time(async {
         let mut bench = Bench::up(27_800, LabKafka::default()).await;
-        for topic in ["whole", "again", "stretch", "torn", "cut", "broken"] {
+        for topic in ["whole", "again", "stretch", "torn", "cut", "iot", "ysb", "broken"] {
             bench.broker.create(topic, PARTITIONS).await;
         }
         bench.broker.create("narrow", 2).await;
@@ -215,6 +216,7 @@ fn what_was_recorded_comes_again() {
         a_stretch_of_a_topic_is_moved_in_time(&bench);
         what_is_in_its_way_is_one_error(&bench);
         nothing_comes_before_it_is_due(&bench);
+        what_is_made_carries_when_it_is_due(&bench);
         a_broker_that_dies_spoils_it(&mut bench).await;
         bench.broker.lab.down().await.unwrap();
     });
@@ -358,6 +360,50 @@ fn nothing_comes_before_it_is_due(bench: &Bench) {
             _ => 3_000 + (n - 2_500) / 4,
         };
         assert!(at_ms >= due_ms - 1, "event {n} came after {at_ms} ms and was due after {due_ms}");
+    }
+}
+
+fn what_is_made_carries_when_it_is_due(bench: &Bench) {
+    let schedule = bench.broker.new_folder("load.csv");
+    let load = |job: &str, topic: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_khaos"));
+        command.args(["lab", "load", "--bootstrap", &bench.broker.bootstrap, "--json"]);
+        command.args(["--job", job, "--topic", topic, "--schedule", schedule.to_str().unwrap()]);
+        command.args(["--rate-scale", "0.5", "--time-scale", "0.1", "--seed", "7"]);
+        Khaos::of(command.args(["--max-late", "10m"])).ends()
+    };
+    let said = load("iot", "iot");
+    assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{}", said.errors);
+    assert!(said.errors.contains("load.csv: "), "{}", said.errors);
+    std::fs::write(&schedule, "second,events_per_second\n0,2000\n10,0\n20,1000\n30,1000\n")
+        .unwrap();
+    let said = load("iot", "iott");
+    assert_eq!(said.code, Some(1), "{}", said.errors);
+    assert!(said.errors.contains("'iott'") && said.errors.contains("iot,"), "{}", said.errors);
+
+    for (job, made) in [("iot", Made::IotVehicles), ("ysb", Made::Ysb)] {
+        let said = load(job, job);
+        let document = said.json();
+        assert_eq!(said.code, Some(0), "{document:#}");
+        assert_eq!((&document["acknowledged"], &document["spoilt"]), (&json!(2_000), &Value::Null));
+        let began_ms = document["started_ms"].as_i64().unwrap();
+        let mut maker = Maker::new(made, 7, PARTITIONS);
+        let mut expected: Vec<Known> = (0..2_000_u64)
+            .map(|n| {
+                // 1,000/s for a second, nothing for one, 500/s for two.
+                let due_ms = if n < 1_000 { n } else { 2_000 + (n - 1_000) * 2 };
+                let event = maker.event(n, began_ms + due_ms as i64);
+                Known {
+                    partition: event.partition,
+                    timestamp_ms: event.timestamp_ms,
+                    key: event.key.map(<[u8]>::to_vec),
+                    value: event.value.map(<[u8]>::to_vec),
+                    headers: vec![],
+                }
+            })
+            .collect();
+        expected.sort_by_key(|known| known.partition);
+        assert_eq!(bench.read(job), expected);
     }
 }
 
