@@ -479,7 +479,7 @@ impl<P: FnMut(Progress)> Run<'_, P> {
             }
             // What is made has to know when it is due; what was recorded says so itself.
             let made_s = config.pace.due_s(n, 0.0).unwrap_or(self.at_s);
-            let Some((recorded_ms, event)) = stretch.next(n, self.epoch_ms(made_s))? else {
+            let Some((recorded_ms, event)) = stretch.next(n, self.epoch_ms(made_s)).await? else {
                 let enough = |needs| Err(ReplayError::TooFew { needs, has: n });
                 return config.pace.events().map_or(Ok(()), enough);
             };

@@ -32,14 +32,14 @@ pub(super) enum Stretch {
 
 impl Stretch {
     /// Event `n`, as they are asked for one after the other; one that is made now happens at `now_ms`, epoch ms.
-    pub(super) fn next(
+    pub(super) async fn next(
         &mut self,
         n: u64,
         now_ms: i64,
     ) -> Result<Option<(i64, Event<'_>)>, ReplayError> {
         Ok(match self {
             Self::Recorded(events) => events.next()?,
-            Self::Topic(events) => events.next()?,
+            Self::Topic(events) => events.next().await?,
             Self::Made(maker) => Some((now_ms, maker.event(n, now_ms))),
         })
     }
@@ -129,16 +129,21 @@ impl TopicEvents {
             taken: None,
         };
         for partition in 0..events.partitions.len() {
-            events.fill(partition)?;
+            let mut wait = Wait::begun();
+            while !events.fill(partition, &mut wait)? {}
         }
         // What was read before a partition had a queue of its own came before its first event.
         events.serve(ALL_OF_IT)?;
         Ok(events)
     }
 
-    fn next(&mut self) -> Result<Option<(i64, Event<'_>)>, KafkaError> {
+    /// The event that is due first. Whoever waits for it may do something else now and then.
+    async fn next(&mut self) -> Result<Option<(i64, Event<'_>)>, KafkaError> {
         if let Some(partition) = self.taken.take() {
-            self.fill(partition)?;
+            let mut wait = Wait::begun();
+            while !self.fill(partition, &mut wait)? {
+                tokio::task::yield_now().await;
+            }
         }
         let Some(Reverse((due_ms, partition))) = self.due.pop() else { return Ok(None) };
         self.taken = Some(partition);
@@ -162,79 +167,89 @@ impl TopicEvents {
         Ok(())
     }
 
-    /// Reads the next event of a partition, if there is one before its end.
-    fn fill(&mut self, index: usize) -> Result<(), KafkaError> {
-        let deadline = Instant::now() + SILENCE;
-        let mut at_end = false;
-        loop {
-            let partition = &mut self.partitions[index];
-            partition.head = None;
-            if partition.next >= partition.until {
-                return Ok(());
-            }
-            match partition.queue.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    partition.next = message.offset() + 1;
-                    // What a transaction left out, or compaction, may have held the last offset.
-                    if message.offset() >= partition.until {
-                        return Ok(());
-                    }
-                    let Some(head) = detached(&message) else {
-                        let (number, offset) = (message.partition(), message.offset());
-                        let doing = format!(
-                            "topic '{}', offset {offset} of partition {number}",
-                            self.topic
-                        );
-                        let why = "a header's name is not UTF-8, which cannot be replayed: leave it \
-                                   out by --from and --to";
-                        return Err(KafkaError::Other { doing, why: why.to_owned() });
-                    };
-                    partition.latest_ms = partition.latest_ms.max(stamped_ms(&message));
-                    partition.head = Some(head);
-                    self.due.push(Reverse((partition.latest_ms, index)));
-                    return Ok(());
+    /// Reads the next event of a partition, if there is one before its end, and waits a moment for it. Is that
+    /// done?
+    fn fill(&mut self, index: usize, wait: &mut Wait) -> Result<bool, KafkaError> {
+        let partition = &mut self.partitions[index];
+        partition.head = None;
+        if partition.next >= partition.until {
+            return Ok(true);
+        }
+        match partition.queue.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                partition.next = message.offset() + 1;
+                // What a transaction left out, or compaction, may have held the last offset.
+                if message.offset() >= partition.until {
+                    return Ok(true);
                 }
-                Some(Err(Native::PartitionEOF(_))) => at_end = true,
-                Some(Err(error)) => match error.rdkafka_error_code() {
-                    Some(code) if may_pass(code) => {}
-                    Some(code) => return Err(KafkaError::of_topic("Read", &self.topic, code)),
-                    None => {
-                        let (doing, why) = (format!("topic '{}'", self.topic), error.to_string());
+                let Some(head) = detached(&message) else {
+                    let (number, offset) = (message.partition(), message.offset());
+                    let doing =
+                        format!("topic '{}', offset {offset} of partition {number}", self.topic);
+                    let why = "a header's name is not UTF-8, which cannot be replayed: leave it \
+                                   out by --from and --to";
+                    return Err(KafkaError::Other { doing, why: why.to_owned() });
+                };
+                partition.latest_ms = partition.latest_ms.max(stamped_ms(&message));
+                partition.head = Some(head);
+                self.due.push(Reverse((partition.latest_ms, index)));
+                return Ok(true);
+            }
+            Some(Err(Native::PartitionEOF(_))) => wait.at_end = true,
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(code) if may_pass(code) => {}
+                Some(code) => return Err(KafkaError::of_topic("Read", &self.topic, code)),
+                None => {
+                    let (doing, why) = (format!("topic '{}'", self.topic), error.to_string());
+                    return Err(KafkaError::Other { doing, why });
+                }
+            },
+            // The last offsets may be a transaction's, or compaction's, if they are there: a leader that is new may
+            // be behind the one before, and a log may have been cut.
+            None if wait.at_end => {
+                let (number, until) = (partition.number, partition.until);
+                let end = self.consumer.fetch_watermarks(&self.topic, number, PATIENCE);
+                match end.map(|(_, end)| end) {
+                    Ok(end) if end >= until => return Ok(true),
+                    Ok(end) if Instant::now() >= wait.until => {
+                        let doing = format!("topic '{}'", self.topic);
+                        let why = format!(
+                            "partition {number} ends at offset {end} now, and was to be read up to {until}: \
+                                 was it made anew, or truncated?"
+                        );
                         return Err(KafkaError::Other { doing, why });
                     }
-                },
-                // The last offsets may be a transaction's, or compaction's, if they are there: a leader that is new may
-                // be behind the one before, and a log may have been cut.
-                None if at_end => {
-                    let (number, until) = (partition.number, partition.until);
-                    let end = self.consumer.fetch_watermarks(&self.topic, number, PATIENCE);
-                    match end.map(|(_, end)| end) {
-                        Ok(end) if end >= until => return Ok(()),
-                        Ok(end) if Instant::now() >= deadline => {
-                            let doing = format!("topic '{}'", self.topic);
-                            let why = format!(
-                                "partition {number} ends at offset {end} now, and was to be read up to {until}: \
-                                 was it made anew, or truncated?"
-                            );
-                            return Err(KafkaError::Other { doing, why });
-                        }
-                        Ok(_) | Err(_) => {}
-                    }
+                    Ok(_) | Err(_) => {}
                 }
-                None => {}
             }
-            self.serve(Duration::ZERO)?;
-            let hearing = self.consumer.context();
-            if let Some(refusal) = hearing.refusal(&self.bootstrap) {
-                return Err(refusal);
-            }
-            if Instant::now() >= deadline {
-                return Err(KafkaError::Away {
-                    bootstrap: self.bootstrap.clone(),
-                    waited_s: SILENCE.as_secs(),
-                    why: hearing.why("nothing more was read"),
-                });
-            }
+            None => {}
         }
+        self.serve(Duration::ZERO)?;
+        let hearing = self.consumer.context();
+        if let Some(refusal) = hearing.refusal(&self.bootstrap) {
+            return Err(refusal);
+        }
+        if Instant::now() >= wait.until {
+            return Err(KafkaError::Away {
+                bootstrap: self.bootstrap.clone(),
+                waited_s: SILENCE.as_secs(),
+                why: hearing.why("nothing more was read"),
+            });
+        }
+        Ok(false)
+    }
+}
+
+/// For an event that does not come.
+struct Wait {
+    /// When it was waited for long enough.
+    until: Instant,
+    /// The client has told that there is none yet.
+    at_end: bool,
+}
+
+impl Wait {
+    fn begun() -> Self {
+        Self { until: Instant::now() + SILENCE, at_end: false }
     }
 }
