@@ -62,6 +62,8 @@ record Pipeline(
                         .setTopics(input)
                         .setGroupId(group)
                         .setStartingOffsets(OffsetsInitializer.earliest())
+                        // A partition that is found while the job runs would begin behind the windows.
+                        .setProperty("partition.discovery.interval.ms", "-1")
                         .setDeserializer(new EventReader<>(format))
                         .build();
         // By partition, because it is the source that makes them.
