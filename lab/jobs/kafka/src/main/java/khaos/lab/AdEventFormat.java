@@ -18,7 +18,7 @@ final class AdEventFormat implements EventFormat<AdEvent> {
                 partition,
                 fields.text("ad_id"),
                 fields.text("event_type").equals("view"),
-                fields.count("event_time"));
+                fields.timeMs("event_time"));
     }
 
     @Override

@@ -11,6 +11,9 @@ import java.util.function.Predicate;
 /** The fields of a JSON object. What is missing, or of another type, is named. */
 record JsonFields(JsonNode object) {
 
+    /** The end of the year 9999, ms since the epoch. */
+    private static final long LATEST_MS = 253_402_300_799_999L;
+
     private static final ObjectMapper MAPPER =
             new ObjectMapper().enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
 
@@ -40,10 +43,15 @@ record JsonFields(JsonNode object) {
         return field(name, "text", JsonNode::isTextual).textValue();
     }
 
-    /** A whole number from 0 on. */
-    long count(String name) throws IOException {
-        Predicate<JsonNode> fits = node -> node.isIntegralNumber() && node.canConvertToLong() && node.longValue() >= 0;
-        return field(name, "a whole number from 0 on", fits).longValue();
+    /** A time, ms since the epoch. One that is far ahead would make everything after it late for ever. */
+    long timeMs(String name) throws IOException {
+        Predicate<JsonNode> fits =
+                node ->
+                        node.isIntegralNumber()
+                                && node.canConvertToLong()
+                                && node.longValue() >= 0
+                                && node.longValue() <= LATEST_MS;
+        return field(name, "a whole number from 0 to " + LATEST_MS, fits).longValue();
     }
 
     /** A number that is neither below {@code -most} nor above {@code most}. */

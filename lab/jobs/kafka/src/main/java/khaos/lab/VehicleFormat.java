@@ -16,7 +16,7 @@ final class VehicleFormat implements EventFormat<Vehicle> {
                 fields.text("plate"),
                 fields.number("lat", 90),
                 fields.number("lon", 180),
-                fields.count("time"));
+                fields.timeMs("time"));
     }
 
     @Override

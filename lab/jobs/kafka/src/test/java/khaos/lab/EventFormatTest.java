@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.time.Instant;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
@@ -37,10 +38,11 @@ class EventFormatTest {
                 "{\"plate\":\"a\",\"lat\":\"1\",\"lon\":1,\"time\":1} | 'lat' is not a number within ±90",
                 "{\"plate\":\"a\",\"lat\":90.5,\"lon\":1,\"time\":1} | 'lat' is not a number within ±90",
                 "{\"plate\":\"a\",\"lat\":1,\"lon\":-181,\"time\":1} | 'lon' is not a number within ±180",
-                "{\"plate\":\"a\",\"lat\":1,\"lon\":1} | 'time' is not a whole number from 0 on",
-                "{\"plate\":\"a\",\"lat\":1,\"lon\":1,\"time\":-1} | 'time' is not a whole number from 0 on",
-                "{\"plate\":\"a\",\"lat\":1,\"lon\":1,\"time\":1.5} | 'time' is not a whole number from 0 on",
+                "{\"plate\":\"a\",\"lat\":1,\"lon\":1} | 'time' is not a whole number from 0 to",
+                "{\"plate\":\"a\",\"lat\":1,\"lon\":1,\"time\":-1} | 'time' is not a whole number from 0 to",
+                "{\"plate\":\"a\",\"lat\":1,\"lon\":1,\"time\":1.5} | 'time' is not a whole number from 0 to",
                 "{\"plate\":\"a\",\"lat\":1,\"lon\":1,\"time\":9223372036854775808} | 'time' is not a whole number",
+                "{\"plate\":\"a\",\"lat\":1,\"lon\":1,\"time\":253402300800000} | 'time' is not a whole number from 0 to",
                 "[1] | not a JSON object",
                 "1 | not a JSON object",
                 "{\"plate\":\"a\",\"lat\":1,\"lon\":1,\"time\":1} x | Unrecognized token 'x'",
@@ -49,6 +51,13 @@ class EventFormatTest {
     void whatIsNoVehicleSaysWhy(String json, String why) {
         String said = assertThrows(IOException.class, () -> VEHICLES.read(0, bytes(json))).getMessage();
         assertTrue(said.startsWith(why), said);
+    }
+
+    @Test
+    void theLastTimeIsTheEndOfTheYear9999() throws IOException {
+        long lastMs = Instant.parse("9999-12-31T23:59:59.999Z").toEpochMilli();
+        String json = "{\"plate\":\"a\",\"lat\":1,\"lon\":1,\"time\":" + lastMs + "}";
+        assertEquals(new Vehicle(0, "a", 1, 1, lastMs), VEHICLES.read(0, bytes(json)));
     }
 
     @Test
