@@ -400,13 +400,15 @@ impl Lab {
         self.run(&job.submission(&jar, bootstrap)).await
     }
 
-    /// Runs one of the paper's jobs, which this lab may break, under the same conditions.
+    /// Runs one of the paper's jobs, which this lab may break, under the same conditions. Its input is there and has
+    /// a partition for each subtask.
     pub async fn submit_pipeline(
         &self,
         job: &PipelineJob,
         report: impl Fn(&str),
     ) -> Result<LabTarget, LabError> {
         let (jar, bootstrap) = self.kafka_jar(report).await?;
+        job.refuse_idle_subtasks(broker::partitions(bootstrap, &job.input).await?)?;
         self.run(&job.submission(&jar, bootstrap)).await
     }
 

@@ -8,12 +8,13 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::KafkaError as Native;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Duration;
 
 use super::config::Ports;
+use crate::kafka::{Cluster, KafkaError, KafkaSettings};
 
 /// The Kafka broker of a lab.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -142,9 +143,21 @@ pub(super) async fn serves(bootstrap: &str, kafka: &LabKafka) -> Result<(), Stri
 }
 
 /// How many brokers there are, as the one that is asked says.
-fn brokers(config: &ClientConfig) -> Result<usize, KafkaError> {
+fn brokers(config: &ClientConfig) -> Result<usize, Native> {
     let client: BaseConsumer<Silent> = config.create_with_context(Silent)?;
     Ok(client.fetch_metadata(None, ANSWER)?.brokers().len())
+}
+
+/// How many partitions a topic has, at a broker that wants to know nobody's name.
+pub(super) async fn partitions(bootstrap: &str, topic: &str) -> Result<i32, KafkaError> {
+    let settings = KafkaSettings::at(bootstrap)?;
+    let topic = topic.to_owned();
+    let (tell, told) = oneshot::channel();
+    // A thread: the client waits for its answer.
+    std::thread::spawn(move || {
+        tell.send(Cluster::at(&settings).and_then(|it| it.partitions(&topic)))
+    });
+    told.await.expect("whoever asks tells the answer")
 }
 
 fn client_config(bootstrap: &str, kafka: &LabKafka) -> ClientConfig {
@@ -162,7 +175,7 @@ struct Silent;
 
 impl ClientContext for Silent {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-    fn error(&self, _: KafkaError, _: &str) {}
+    fn error(&self, _: Native, _: &str) {}
 }
 
 impl ConsumerContext for Silent {}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::{Exited, Role};
+use crate::kafka::KafkaError;
 
 /// Why the lab does not do what was asked.
 #[derive(Debug, Error)]
@@ -179,6 +180,25 @@ pub enum LabError {
         /// What it is.
         role: Role,
     },
+    /// Some subtasks would read nothing, and hold up event time for all.
+    #[error(
+        "job '{job}' has {subtasks} subtasks and its input, topic '{topic}', {partitions} partitions: a subtask \
+         without one lets no window end, and nothing would be written: give the job a parallelism of \
+         {partitions} at most, or the topic more partitions"
+    )]
+    FewPartitions {
+        /// The job's name.
+        job: String,
+        /// What it reads.
+        topic: String,
+        /// Of the topic.
+        partitions: i32,
+        /// Of each vertex of the job.
+        subtasks: u32,
+    },
+    /// Something with the lab's broker.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
     /// Flink refused a job.
     #[error("Flink does not run job '{job}': {why}")]
     Refused {

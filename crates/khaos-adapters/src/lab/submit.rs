@@ -293,6 +293,20 @@ impl PipelineJob {
         }
     }
 
+    /// Each subtask needs a partition of the input, which has so many: one that has none never says how far event
+    /// time is.
+    pub(super) fn refuse_idle_subtasks(&self, partitions: i32) -> Result<(), LabError> {
+        if i64::from(partitions) >= i64::from(self.parallelism) {
+            return Ok(());
+        }
+        Err(LabError::FewPartitions {
+            job: self.name.clone(),
+            topic: self.input.clone(),
+            partitions,
+            subtasks: self.parallelism,
+        })
+    }
+
     /// How it is run on the topics of the broker at `bootstrap`.
     pub(super) fn submission(&self, jar: &Path, bootstrap: &str) -> Submission {
         let arguments: Vec<String> = [
@@ -431,6 +445,15 @@ mod tests {
                          --state-bytes 10000000 --keys 1024";
         let submission = job.submission(Path::new("kafka.jar"), "h:1");
         assert_eq!(submission.arguments.join(" "), arguments);
+    }
+
+    #[test]
+    fn a_pipeline_has_a_partition_for_each_subtask() {
+        let job = PipelineJob::new("ysb", Pipeline::Ysb, "ads", "counts");
+        job.refuse_idle_subtasks(3).unwrap();
+        job.refuse_idle_subtasks(2).unwrap();
+        let said = job.refuse_idle_subtasks(1).unwrap_err().to_string();
+        assert!(said.contains("2 subtasks") && said.contains("'ads', 1 partitions"), "{said}");
     }
 
     #[test]
