@@ -166,7 +166,7 @@ impl Sender {
             ),
             Code::InvalidTimestamp => other(
                 "it does not take these timestamps: give --shift-time, or raise its \
-                 message.timestamp.before.max.ms",
+                 message.timestamp.before.max.ms, or set the clocks of this machine and the broker right",
             ),
             Code::InvalidRecord => {
                 other("it does not take such an event: a compacted topic wants keys")

@@ -28,7 +28,7 @@ pub enum Source {
     /// A topic of the same cluster, as far back as its retention reaches.
     Topic(String),
     /// Nowhere: they are made for the partitions of the topic that they go to, and happen when they are due,
-    /// by a schedule; at full speed there is no end of them.
+    /// by a schedule.
     Made {
         /// Whose events.
         made: Made,
@@ -105,6 +105,9 @@ pub enum ReplayError {
         /// How many are needed.
         needs: i32,
     },
+    /// Only a schedule says when an event is due that nobody recorded.
+    #[error("events that are made need a schedule: they were not recorded at any pace")]
+    Unscheduled,
     /// So long after the beginning of a topic.
     #[error("{0} of a topic is a time, as in 2026-11-25T07:00:00Z: where its log begins moves")]
     OfTopic(&'static str),
@@ -166,6 +169,7 @@ impl ReplayError {
             self,
             Self::Itself(_)
                 | Self::OfTopic(_)
+                | Self::Unscheduled
                 | Self::Empty(_)
                 | Self::TooFew { .. }
                 | Self::Kafka(KafkaError::Settings(_))
@@ -242,6 +246,10 @@ struct Found {
 impl Replay {
     /// Looks at everything that can be refused. Sends nothing.
     pub fn prepare(settings: &KafkaSettings, config: ReplayConfig) -> Result<Self, ReplayError> {
+        let is_scheduled = matches!(config.pace, Pace::Scheduled(_));
+        if matches!(config.source, Source::Made { .. }) && !is_scheduled {
+            return Err(ReplayError::Unscheduled);
+        }
         let cluster = Cluster::at(settings)?;
         let found = match &config.source {
             Source::Topic(topic) => of_topic(settings, &cluster, topic, &config)?,
@@ -524,7 +532,7 @@ impl<P: FnMut(Progress)> Run<'_, P> {
 
     /// Epoch ms of so long after the start.
     fn epoch_ms(&self, after_s: f64) -> i64 {
-        self.started_ms + (after_s * 1_000.0).round() as i64
+        self.started_ms.saturating_add((after_s * 1_000.0).round() as i64)
     }
 
     /// Looks at the clock, at what came back, and whether what was due is late; `next_s` is when the event
@@ -587,6 +595,31 @@ impl<P: FnMut(Progress)> Run<'_, P> {
             cut_short,
             torn: self.torn,
             spoilt,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_are_made_need_a_schedule() {
+        let settings = KafkaSettings::at("127.0.0.1:1").unwrap();
+        for pace in [Pace::Full, Pace::Recorded { speed: 1.0 }] {
+            let config = ReplayConfig {
+                source: Source::Made { made: Made::Ysb, seed: 7 },
+                from: None,
+                to: None,
+                into: "ads".to_owned(),
+                pace,
+                shift_time: false,
+                shift_field: None,
+                max_late: Duration::ZERO,
+                patience: Duration::ZERO,
+            };
+            let refused = Replay::prepare(&settings, config).unwrap_err();
+            assert!(matches!(refused, ReplayError::Unscheduled), "{refused}");
         }
     }
 }
