@@ -32,8 +32,8 @@ pub enum LabCommand {
     /// The three phases on a real Flink, in about twelve minutes: observe, profile with failures, and
     /// an afternoon with failures under three policies. One minute of its clock passes in five seconds.
     Run(RunArgs),
-    /// Send events for one of the lab's jobs to Kafka, by a schedule: made, not recorded, the same for the
-    /// same seed.
+    /// Send events for one of the lab's jobs to Kafka, by a schedule; made, not recorded: seed, number
+    /// and time make each.
     Load(LoadArgs),
     /// End a lab, whoever started it and whether or not that khaos is still alive.
     Down(FolderArgs),

@@ -1,6 +1,7 @@
 //! Events that nobody recorded: those of the lab's jobs, made by their number and their time.
 //!
-//! Nothing is remembered from one to the next, so whoever knows seed, number and time knows the event.
+//! Nothing is remembered from one to the next, so whoever knows seed, number and time knows the event, with the
+//! same build of khaos: how sines are rounded is not the same everywhere.
 
 use std::f64::consts::TAU;
 use std::io::Write;
@@ -55,7 +56,7 @@ impl Maker {
             }
         };
         Event {
-            partition: (turn % self.partitions.unsigned_abs() as u64) as i32,
+            partition: (turn % u64::from(self.partitions.unsigned_abs())) as i32,
             offset: n as i64,
             timestamp_ms: at_ms,
             key: (!self.key.is_empty()).then_some(self.key.as_slice()),

@@ -29,10 +29,10 @@ pub struct LoadArgs {
     /// long as the one before it.
     #[arg(long, value_name = "FILE")]
     schedule: PathBuf,
-    /// Times the rates of the schedule.
+    /// Factor for the rates of the schedule.
     #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = scale)]
     rate_scale: f64,
-    /// Times the seconds of the schedule: at 0.1 a day of it takes 2.4 hours, at the same rates.
+    /// Factor for its seconds: at 0.1 a day of it takes 2.4 hours, at the same rates.
     #[arg(long, value_name = "F", default_value_t = 1.0, value_parser = scale)]
     time_scale: f64,
     /// Event number, time and this make the event.
