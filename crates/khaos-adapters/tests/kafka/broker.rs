@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::Mutex;
 use tokio::time::Duration;
 
-/// Only one lab at a time: they are many Javas.
+/// Only one lab of this module at a time: they are many Javas.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// Far more than anything takes: whoever waits for so long waits in vain.
