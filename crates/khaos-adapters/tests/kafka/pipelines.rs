@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use khaos_adapters::flink::Flink;
 use khaos_adapters::kafka::made::{Made, Maker};
-use khaos_adapters::lab::{Lab, LabConfig, LabKafka, Pipeline, PipelineJob};
+use khaos_adapters::lab::{Lab, LabConfig, LabError, LabKafka, Pipeline, PipelineJob};
 use khaos_control::act::driver::Driver;
 use khaos_control::clock::Clock;
 use khaos_control::core::job::{JobKey, JobRun, JobStatus};
@@ -214,6 +214,80 @@ fn views_expected(events: u64, counts: impl Fn(u64) -> bool) -> Results {
     views.into_iter().map(result).collect()
 }
 
+/// Metres along a great circle, from degrees north and east to such.
+fn distance_m(from: (f64, f64), to: (f64, f64)) -> f64 {
+    let half_sin = |a: f64, b: f64| ((b - a).to_radians() / 2.0).sin();
+    let narrower = from.0.to_radians().cos() * to.0.to_radians().cos();
+    let haversine = half_sin(from.0, to.0).powi(2) + narrower * half_sin(from.1, to.1).powi(2);
+    2.0 * 6_371_000.0 * haversine.sqrt().asin()
+}
+
+/// A plate, and the end of the window, epoch ms.
+type Window = (String, i64);
+/// km/h, and `None` where rounding decides whether there is a result.
+type Speeds = BTreeMap<Window, Option<f64>>;
+/// When a vehicle was where, epoch ms and degrees.
+type Fix = (i64, (f64, f64));
+
+/// How fast the vehicles of `events` are said to be, in windows that have ended: reckoned without Flink.
+fn speeds_expected(events: u64) -> Speeds {
+    let mut maker = Maker::new(Made::IotVehicles, SEED, PARTITIONS);
+    // The first and the last of each.
+    let mut tracks: BTreeMap<Window, [Fix; 2]> = BTreeMap::new();
+    let mut speeds = Speeds::new();
+    for n in (0..events).filter(|n| !is_late(*n)) {
+        let at_ms = happens_ms(n);
+        let event = json(maker.event(n, at_ms).value.unwrap());
+        let plate = event["plate"].as_str().unwrap();
+        let place = (event["lat"].as_f64().unwrap(), event["lon"].as_f64().unwrap());
+        let away_m = distance_m((52.516_23, 13.385_32), place);
+        let next_ms = at_ms / 1_000 * 1_000 + 1_000;
+        for window in (0..5).map(|n| (plate.to_owned(), next_ms + 1_000 * n)) {
+            if window.1 > known_ms(events) {
+                continue;
+            }
+            if (away_m - 1_000.0).abs() < 0.5 {
+                speeds.insert(window, None);
+            } else if away_m < 1_000.0 {
+                // Those of a vehicle that are in time are in the order of time.
+                tracks.entry(window).or_insert([(at_ms, place); 2])[1] = (at_ms, place);
+            }
+        }
+    }
+    for (window, [(first_ms, from), (last_ms, to)]) in tracks {
+        let kmh = 3_600.0 * distance_m(from, to) / (last_ms - first_ms) as f64;
+        // One who was seen once is at none.
+        if kmh >= 70.0 - CLOSE_KMH {
+            speeds.entry(window).or_insert((kmh > 70.0 + CLOSE_KMH).then_some(kmh));
+        }
+    }
+    speeds
+}
+
+/// How near speeds are that are the same, km/h: they are written with two decimals.
+const CLOSE_KMH: f64 = 0.05;
+
+fn same_speeds(seen: &Results, expected: &Speeds) {
+    let speed = |(plate, value): &(String, String)| {
+        let value = json(value.as_bytes());
+        let window = (plate.clone(), value["window_end"].as_i64().unwrap());
+        (window, value["kmh"].as_f64().unwrap())
+    };
+    let seen: BTreeMap<Window, f64> = seen.keys().map(speed).collect();
+    let windows: BTreeSet<&Window> = seen.keys().chain(expected.keys()).collect();
+    let differs = |window: &&Window| match (seen.get(*window), expected.get(*window)) {
+        (_, Some(None)) => false,
+        (Some(seen), Some(Some(expected))) => (seen - expected).abs() > CLOSE_KMH,
+        _ => true,
+    };
+    let both = |window| (window, seen.get(window), expected.get(window));
+    let wrong: Vec<_> = windows.into_iter().filter(differs).map(both).take(5).collect();
+    assert!(wrong.is_empty(), "seen and expected: {wrong:#?}");
+    let open = expected.values().filter(|kmh| kmh.is_none()).count();
+    println!("iot: {} speeds, {open} of them too close to call", expected.len());
+    assert!(open < expected.len() / 20);
+}
+
 fn json(value: &[u8]) -> Value {
     serde_json::from_slice(value).unwrap()
 }
@@ -265,6 +339,21 @@ impl Bench {
             runs.push(self.running(&job.name, 0).await);
         }
         runs
+    }
+
+    async fn refuses_a_subtask_without_a_partition(&self) {
+        let job = PipelineJob {
+            parallelism: 3,
+            ..PipelineJob::new("wide", Pipeline::Ysb, &input("ysb"), &output("ysb", HURT))
+        };
+        let said = self.lab.submit_pipeline(&job, |step| println!("{step}")).await.unwrap_err();
+        assert!(
+            matches!(said, LabError::FewPartitions { partitions: PARTITIONS, subtasks: 3, .. }),
+            "{said}"
+        );
+        let nowhere = PipelineJob { input: "nowhere".to_owned(), ..job };
+        let said = self.lab.submit_pipeline(&nowhere, |_| ()).await.unwrap_err().to_string();
+        assert!(said.starts_with("there is no topic 'nowhere'"), "{said}");
     }
 
     /// The job runs, and was restarted so often at least.
@@ -368,6 +457,7 @@ async fn up() -> (tempfile::TempDir, Bench) {
 #[ignore = "starts a real Flink and a real Kafka: ./test.sh runs it"]
 async fn what_is_committed_is_the_same_with_failures_and_without() {
     let (_dir, mut bench) = up().await;
+    bench.refuses_a_subtask_without_a_partition().await;
     let hurt = bench.submit(HURT).await;
     let bootstrap = bench.bootstrap.clone();
     let stop = Arc::new(AtomicBool::new(false));
@@ -426,6 +516,7 @@ async fn what_is_committed_is_the_same_with_failures_and_without() {
         let attempt = bench.running(&run.key.0, 0).await.attempt;
         println!("{}: restarted {attempt} times", run.key);
     }
+    same_speeds(&seen[0], &speeds_expected(events));
     let views = views_expected(events, |n| !is_late(n));
     same("ysb, counted by hand", &seen[1], &views);
     assert_ne!(views, views_expected(events, |_| true), "what is late is missing");
