@@ -61,6 +61,7 @@ have mvn maven
 have javac openjdk-17-jdk-headless
 have pgrep procps
 have prometheus prometheus
+mvn -B -ntp -f lab/jobs/pom.xml verify
 # Folders that a test leaves stand out in a folder of their own.
 TMPDIR=$(mktemp -d)
 export TMPDIR
@@ -90,9 +91,6 @@ if $long; then
 
   step "The whole loop on a real Flink"
   cargo run --locked -p khaos -- lab run --dir "$TMPDIR/lab" --cache target/lab-cache --out target/lab-run
-
-  step "The lab's jobs"
-  mvn -B -ntp -f lab/jobs/pom.xml verify
 fi
 
 step "What the tests left"
