@@ -1,12 +1,12 @@
 //! What writes segments: a thread of its own compresses frames and brings them to disk, in the order in
-//! which they were handed over, so that whoever fills them waits for neither.
+//! which they were handed over. Whoever fills them waits for it only where much is waiting already.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use zstd::bulk::Compressor;
@@ -16,19 +16,18 @@ use super::folder::{self, sync_dir};
 use super::frame::{self, Filling, Out};
 use super::segment::{self, HEADER, Index, Segment};
 
-/// Frames that may wait for the disk, of about 1 MiB each: whoever fills more waits for them.
-const WAITING: usize = 8;
+/// Bytes of frames that may wait for the disk, a third of a second of small events: a sync takes less. A larger
+/// frame waits alone.
+const WAITING: u64 = 32 << 20;
 
 /// Hands frames over to the thread that writes them. What was handed over is written, also when this is
 /// dropped.
 pub(super) struct Disk {
     dir: PathBuf,
     /// `None` once nothing more is to come.
-    tell: Option<SyncSender<Work>>,
+    tell: Option<Sender<Work>>,
     thread: Option<JoinHandle<Result<Segments, RecordingError>>>,
-    /// Memory of frames that were written.
-    spare: Receiver<Vec<u8>>,
-    sizes: Arc<Mutex<Sizes>>,
+    shared: Arc<Shared>,
 }
 
 /// What the thread is told to do.
@@ -50,27 +49,54 @@ pub(super) struct Sizes {
     pub(super) waiting: u64,
 }
 
+/// What both sides look at.
+struct Shared {
+    state: Mutex<State>,
+    /// A frame was written, or none will be any more.
+    changed: Condvar,
+}
+
+struct State {
+    sizes: Sizes,
+    /// Memory of full frames that were written.
+    spare: Vec<Vec<u8>>,
+    /// The thread is at its end.
+    over: bool,
+}
+
+impl Shared {
+    fn locked(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Disk").field("sizes", &self.sizes).finish_non_exhaustive()
+        f.debug_struct("Disk").field("sizes", &self.sizes()).finish_non_exhaustive()
     }
 }
 
 impl Disk {
     /// Begins to write behind `segments`.
     pub(super) fn behind(segments: Segments) -> Self {
-        let (tell, told) = sync_channel(WAITING);
-        let (give_back, spare) = channel();
+        let (tell, told) = channel();
         let dir = segments.dir.clone();
-        let sizes = Arc::new(Mutex::new(segments.sizes(0)));
-        let theirs = Arc::clone(&sizes);
-        let thread = std::thread::spawn(move || segments.work(told, &give_back, &theirs));
-        Self { dir, tell: Some(tell), thread: Some(thread), spare, sizes }
+        let state = State { sizes: segments.sizes(0), spare: Vec::new(), over: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || segments.work(told, &theirs));
+        Self { dir, tell: Some(tell), thread: Some(thread), shared }
     }
 
     /// Has `full` written, a frame of `partition`. An error may be of a frame before.
     pub(super) fn write(&mut self, partition: i32, full: Filling) -> Result<(), RecordingError> {
-        locked(&self.sizes).waiting += full.at_most();
+        let bytes = full.at_most();
+        let is_much = |state: &mut State| {
+            let waiting = state.sizes.waiting;
+            !state.over && waiting > 0 && waiting + bytes > WAITING
+        };
+        let waited = self.shared.changed.wait_while(self.shared.locked(), is_much);
+        waited.unwrap_or_else(PoisonError::into_inner).sizes.waiting += bytes;
         self.tell(Work::Write(partition, full))
     }
 
@@ -94,13 +120,13 @@ impl Disk {
         self.end().err().unwrap_or(failed)
     }
 
-    /// Memory to fill again.
+    /// Memory to fill again, after a frame that was full: as many of these give theirs back.
     pub(super) fn spare(&self) -> Vec<u8> {
-        self.spare.try_recv().unwrap_or_default()
+        self.shared.locked().spare.pop().unwrap_or_default()
     }
 
     pub(super) fn sizes(&self) -> Sizes {
-        *locked(&self.sizes)
+        self.shared.locked().sizes
     }
 
     fn tell(&mut self, work: Work) -> Result<(), RecordingError> {
@@ -127,8 +153,14 @@ impl Drop for Disk {
     }
 }
 
-fn locked(sizes: &Mutex<Sizes>) -> MutexGuard<'_, Sizes> {
-    sizes.lock().unwrap_or_else(PoisonError::into_inner)
+/// Tells whoever waits that the thread is at its end, however it came to that.
+struct Over<'a>(&'a Shared);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.locked().over = true;
+        self.0.changed.notify_all();
+    }
 }
 
 /// The segments of a recording, the newest open for more.
@@ -186,21 +218,19 @@ impl Segments {
     }
 
     /// Does what it is told until nothing more can come.
-    fn work(
-        mut self,
-        told: Receiver<Work>,
-        give_back: &Sender<Vec<u8>>,
-        sizes: &Mutex<Sizes>,
-    ) -> Result<Self, RecordingError> {
+    fn work(mut self, told: Receiver<Work>, shared: &Shared) -> Result<Self, RecordingError> {
+        let _over = Over(shared);
         for work in told {
             match work {
                 Work::Write(partition, full) => {
-                    let waited = full.at_most();
+                    let (waited, is_full) = (full.at_most(), full.is_full());
                     let memory = self.write(partition, full)?;
-                    // At the end nobody fills it again.
-                    drop(give_back.send(memory));
-                    let mut sizes = locked(sizes);
-                    *sizes = self.sizes(sizes.waiting - waited);
+                    let mut state = shared.locked();
+                    state.sizes = self.sizes(state.sizes.waiting - waited);
+                    if is_full {
+                        state.spare.push(memory);
+                    }
+                    shared.changed.notify_all();
                 }
                 Work::Sync(done) => {
                     self.sync()?;

@@ -579,6 +579,24 @@ fn a_missing_segment_is_named() {
 }
 
 #[test]
+fn a_budget_counts_what_waits_for_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recording");
+    let mut writer = create(&path);
+    // Keys of 200 bytes that do not compress.
+    let (mut appended, mut most) = (0, 0);
+    for event in bulky() {
+        writer.append(&event.event()).unwrap();
+        appended += 200;
+        most = writer.bytes_at_most();
+        assert!(most >= appended, "{most} bytes at most, of {appended}");
+    }
+    writer.finish().unwrap();
+    let written = Recording::open(&path).unwrap().summary().bytes;
+    assert!(written >= appended && written <= most, "{written}, and {most} at most");
+}
+
+#[test]
 fn segments_end_when_they_are_full() {
     let mut chance = Chance(3);
     let value: Vec<u8> = (0..1_000_000).map(|_| chance.below(256) as u8).collect();
@@ -661,6 +679,13 @@ fn a_later_version_is_not_misread() {
 /// In a process that may not write files beyond a size, which is what a full disk looks like.
 #[test]
 fn a_full_disk_is_one_error_and_what_was_synced_is_there() {
+    for how in ["waiting", "beside", "once"] {
+        until_it_is_full(how);
+    }
+}
+
+/// Syncs every 100 events and waits for it, or does not, or syncs but once.
+fn until_it_is_full(how: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("recording");
     // 2,000 blocks of 512 bytes; the signal that would kill it is ignored.
@@ -669,6 +694,7 @@ fn a_full_disk_is_one_error_and_what_was_synced_is_there() {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "recording::tests::until_the_disk_is_full", "--ignored", "--nocapture"])
         .env("KHAOS_TEST_RECORDING", &path)
+        .env("KHAOS_TEST_SYNC", how)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -699,23 +725,28 @@ fn a_full_disk_is_one_error_and_what_was_synced_is_there() {
 fn until_the_disk_is_full() {
     let Some(path) = std::env::var_os("KHAOS_TEST_RECORDING") else { return };
     let path = PathBuf::from(path);
+    let how = std::env::var("KHAOS_TEST_SYNC").unwrap();
     let mut writer = create(&path);
     let synced = Arc::new(AtomicUsize::new(0));
-    for (i, event) in bulky().iter().enumerate() {
+    let events = bulky();
+    let told = events.iter().enumerate().find_map(|(i, event)| {
         let beside = Arc::clone(&synced);
-        let written = match i % 100 {
-            0 => writer.sync().map(|_| synced.store(i, Ordering::Relaxed)),
-            50 => writer.sync_then(move |_| beside.store(i, Ordering::Relaxed)),
+        let is_due = i > 0 && i % 100 == 0;
+        let written = match how.as_str() {
+            "waiting" if is_due => writer.sync().map(|_| synced.store(i, Ordering::Relaxed)),
+            "beside" if is_due => writer.sync_then(move |_| beside.store(i, Ordering::Relaxed)),
+            // Then only frames that are full reach the disk.
+            "once" if i == 100 => writer.sync().map(|_| synced.store(i, Ordering::Relaxed)),
             _ => Ok(()),
         };
-        let Err(error) = written.and_then(|()| writer.append(&event.event())) else { continue };
-        let said = error.to_string();
-        assert!(said.contains("00000000.segment") && said.contains("resume"), "{said}");
-        for again in [writer.sync().map(drop), writer.append(&event.event())] {
-            assert!(matches!(again, Err(RecordingError::Failed { .. })), "{again:?}");
-        }
-        println!("synced {} events", synced.load(Ordering::Relaxed));
-        return;
+        written.and_then(|()| writer.append(&event.event())).err()
+    });
+    // All of it may be waiting before the disk is full.
+    let error = told.or_else(|| writer.sync().err()).expect("there is no room for everything");
+    let said = error.to_string();
+    assert!(said.contains("00000000.segment") && said.contains("resume"), "{said}");
+    for again in [writer.sync().map(drop), writer.append(&events[0].event())] {
+        assert!(matches!(again, Err(RecordingError::Failed { .. })), "{again:?}");
     }
-    panic!("there is room for everything");
+    println!("synced {} events", synced.load(Ordering::Relaxed));
 }

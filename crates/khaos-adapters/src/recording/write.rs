@@ -20,7 +20,7 @@ type Offsets = BTreeMap<i32, i64>;
 const MOST_PARTITIONS: i32 = 1 << 20;
 
 /// Appends to a recording, and keeps other writers out as long as it lives. What was appended since the
-/// last [`Writer::sync`] is lost when it is dropped.
+/// last [`Writer::sync`] may be lost when it is dropped, and so is an error of writing it.
 #[derive(Debug)]
 pub struct Writer {
     dir: PathBuf,
@@ -29,6 +29,7 @@ pub struct Writer {
     next_offsets: BTreeMap<i32, i64>,
     /// A write failed: what is on disk is not known any more.
     failed: bool,
+    /// The last one, so that it is dropped last: until then the disk's thread may write.
     _lock: Lock,
 }
 
@@ -148,9 +149,10 @@ impl Writer {
         })
     }
 
-    /// Has everything that was appended so far brought to disk beside what comes next, then calls `done` with
-    /// what [`Writer::sync`] returns, in the thread that writes. Where that fails `done` is not called, and
-    /// a later call returns the error.
+    /// Has everything that was appended so far brought to disk beside what comes next, then `done` called with
+    /// what [`Writer::sync`] returns, by the thread that writes. Where that fails `done` is not called, and a
+    /// later call that reaches the disk returns the error, as this one does with an earlier one. Offsets alone
+    /// are brought to disk at once.
     pub fn sync_then(
         &mut self,
         done: impl FnOnce(BTreeMap<i32, i64>) + Send + 'static,
@@ -258,7 +260,7 @@ impl EventLog {
 
     fn append(&mut self, event: &Event<'_>, bytes: u64) -> Result<(), RecordingError> {
         if !self.filling(event.partition).has_room(bytes) {
-            self.flush(event.partition)?;
+            self.flush(event.partition, Vec::new())?;
         }
         let filling = self.filling(event.partition);
         let before = filling.at_most();
@@ -266,12 +268,12 @@ impl EventLog {
         let (now, full) = (filling.at_most(), filling.is_full());
         self.waiting += now - before;
         self.events += 1;
-        if full { self.flush(event.partition) } else { Ok(()) }
+        if full { self.flush(event.partition, self.disk.spare()) } else { Ok(()) }
     }
 
-    /// Has the frame of `partition` written as it is.
-    fn flush(&mut self, partition: i32) -> Result<(), RecordingError> {
-        let memory = self.disk.spare();
+    /// Has the frame of `partition` written as it is, and begins the next one in `memory`. Only a full frame is
+    /// followed by memory that was full once: a hundred partitions that are never full would keep as much of it.
+    fn flush(&mut self, partition: i32, memory: Vec<u8>) -> Result<(), RecordingError> {
         let full = self.filling[partition as usize].hand_over(memory);
         self.waiting -= full.at_most();
         self.disk.write(partition, full)
@@ -280,7 +282,7 @@ impl EventLog {
     fn sync_then(&mut self, done: impl FnOnce() + Send + 'static) -> Result<(), RecordingError> {
         for partition in 0..self.filling.len() {
             if !self.filling[partition].is_empty() {
-                self.flush(partition as i32)?;
+                self.flush(partition as i32, Vec::new())?;
             }
         }
         self.disk.sync_then(done)

@@ -15,7 +15,7 @@ use super::{Commits, Ended, Progress, RecordConfig, RecordError, Recorder, SYNC,
 use crate::kafka::error::is_no_topic;
 use crate::kafka::hearing::Hearing;
 use crate::kafka::{KafkaError, KafkaSettings, Offsets, not_made};
-use crate::recording::TimestampKind;
+use crate::recording::{RecordingError, TimestampKind};
 
 /// How long the log may be silent before somebody looks at clocks and flags.
 const LOOK: Duration = Duration::from_millis(50);
@@ -120,10 +120,11 @@ pub(super) fn read(
     let mut reading = Reading { recorder, consumer, keeper, heard: Instant::now() };
     let ended = reading.until(end, progress);
     let away = matches!(ended, Err(RecordError::Kafka(KafkaError::Away { .. })));
-    // Whatever happened: what was read is kept. If it cannot be, that is why it ended.
+    // Whatever happened: what was read is kept. If it cannot be, that is why it ended, unless that was told.
     let ended = match (ended, reading.sync(!away)) {
-        (Ok(ended), Ok(())) => Ok(ended),
-        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+        (ended, Ok(())) => ended,
+        (Err(told), Err(RecordError::Recording(RecordingError::Failed { .. }))) => Err(told),
+        (_, Err(disk)) => Err(disk),
     };
     reading.keeper.end();
     let seen = reading.keeper.seen();
@@ -205,7 +206,7 @@ impl Reading<'_> {
     /// Brings what was read to disk, then has it committed.
     fn sync(&mut self, commit: bool) -> Result<(), RecordError> {
         let offsets = self.recorder.kept.sync()?;
-        if commit && !offsets.is_empty() {
+        if commit {
             self.keeper.commit(offsets);
         }
         Ok(())
