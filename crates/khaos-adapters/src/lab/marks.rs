@@ -124,8 +124,9 @@ mod tests {
     async fn what_a_dead_khaos_left_is_found_by_its_mark_and_ended() {
         let dir = tempfile::tempdir().unwrap();
         let (ours, other) = (dir.path().join("lab"), dir.path().join("lab2"));
-        // One that does not listen to SIGTERM, and one of a lab whose name begins like ours.
-        let stubborn = "trap '' TERM; echo; while :; do sleep 0.05; done";
+        // One that does not listen to SIGTERM, and one of a lab whose name begins like ours. It starts no other
+        // process: until that has its own command line it carries the same marks.
+        let stubborn = "trap '' TERM; echo; kill -STOP $$; exit";
         let mut first = marked(&ours, Role::TaskManager(2), stubborn);
         let mut foreign = marked(&other, Role::JobManager, "echo; while :; do sleep 0.05; done");
         runs(&mut first);
@@ -142,8 +143,8 @@ mod tests {
     async fn a_taskmanager_is_signalled_only_while_its_process_carries_both_marks() {
         let dir = tempfile::tempdir().unwrap();
         let (ours, other) = (dir.path().join("lab"), dir.path().join("lab2"));
-        // No `exec`: it would take the marks away.
-        let script = "echo; while :; do sleep 0.05; done";
+        // No `exec`: it would take the marks away; and no child, which would carry them for a moment.
+        let script = "echo; kill -STOP $$; exit";
         let mut process = marked(&ours, Role::TaskManager(1), script);
         let mut foreign = marked(&other, Role::TaskManager(2), script);
         runs(&mut process);
