@@ -61,15 +61,22 @@ pub struct ReplayArgs {
     /// 1970; NAME:s for seconds, NAME:us for microseconds.
     #[arg(long, value_name = "FIELD")]
     shift_field: Option<TimeField>,
-    /// How late events may be before the pace is spoilt and the replay ends.
+    #[command(flatten)]
+    sending: SendingArgs,
+}
+
+/// What is asked of sending at a pace, whatever is sent.
+#[derive(Debug, Args)]
+pub(crate) struct SendingArgs {
+    /// How late events may be before the pace is spoilt and the sending ends.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = lateness)]
-    max_late: Duration,
+    pub(crate) max_late: Duration,
     /// How long Kafka may take to acknowledge an event, and so how long a broker may be away.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = patience)]
-    patience: Duration,
+    pub(crate) patience: Duration,
     /// One JSON document on standard output.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Timestamps count in ms; no recording is longer, and no number that it is counted in overflows.
@@ -89,11 +96,11 @@ fn length(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Stri
     })
 }
 
-pub(crate) fn lateness(text: &str) -> Result<Duration, String> {
+fn lateness(text: &str) -> Result<Duration, String> {
     length(text, &LENGTHS)
 }
 
-pub(crate) fn patience(text: &str) -> Result<Duration, String> {
+fn patience(text: &str) -> Result<Duration, String> {
     length(text, &PATIENCE)
 }
 
@@ -121,7 +128,7 @@ impl ReplayArgs {
     /// Replays: 0 when every event was acknowledged in time.
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let settings = self.kafka.settings()?;
-        let as_json = self.json;
+        let as_json = self.sending.json;
         send(&settings, self.config()?, as_json)
     }
 
@@ -146,8 +153,8 @@ impl ReplayArgs {
             pace,
             shift_time: self.shift_time,
             shift_field: self.shift_field,
-            max_late: self.max_late,
-            patience: self.patience,
+            max_late: self.sending.max_late,
+            patience: self.sending.patience,
         })
     }
 }

@@ -133,7 +133,7 @@ impl PacedJob {
             Then::Hold => "hold",
             Then::Repeat => "repeat",
         };
-        let mut arguments: Vec<String> = [
+        let mut arguments = pairs([
             ("--rates", self.rates.to_string()),
             ("--then", then.to_owned()),
             ("--capacity", self.capacity.to_string()),
@@ -141,10 +141,7 @@ impl PacedJob {
             ("--keys", self.keys.to_string()),
             ("--sources", self.sources.to_string()),
             ("--report-lag", self.reports_lag.to_string()),
-        ]
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect();
+        ]);
         let path = |path: &PathBuf| path.display().to_string();
         let given = [
             ("--epoch-ms", self.epoch_ms.map(|epoch| epoch.to_string())),
@@ -209,17 +206,14 @@ impl Default for KafkaJob {
 impl KafkaJob {
     /// How it is run on the topics of the broker at `bootstrap`.
     pub(super) fn submission(&self, jar: &Path, bootstrap: &str) -> Submission {
-        let arguments: Vec<String> = [
+        let arguments = pairs([
             ("--bootstrap", bootstrap.to_owned()),
             ("--topics", self.topics.join(",")),
             ("--group", self.group.clone()),
             ("--capacity", self.capacity.to_string()),
             ("--state-bytes", self.state_bytes.to_string()),
             ("--keys", self.keys.to_string()),
-        ]
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect();
+        ]);
         Submission {
             name: self.name.clone(),
             jar: jar.to_owned(),
@@ -309,17 +303,14 @@ impl PipelineJob {
 
     /// How it is run on the topics of the broker at `bootstrap`.
     pub(super) fn submission(&self, jar: &Path, bootstrap: &str) -> Submission {
-        let arguments: Vec<String> = [
+        let arguments = pairs([
             ("--bootstrap", bootstrap.to_owned()),
             ("--input", self.input.clone()),
             ("--output", self.output.clone()),
             ("--group", self.group.clone()),
             ("--transactional-id-prefix", self.transactional_id_prefix.clone()),
             ("--transaction-timeout-ms", self.transaction_timeout.as_millis().to_string()),
-        ]
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect();
+        ]);
         Submission {
             name: self.name.clone(),
             jar: jar.to_owned(),
@@ -329,6 +320,11 @@ impl PipelineJob {
             configuration: self.flink_configuration.clone(),
         }
     }
+}
+
+/// Names and values as arguments of a `main`.
+fn pairs<const N: usize>(named: [(&str, String); N]) -> Vec<String> {
+    named.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }
 
 /// The body of `POST /jars/:id/run`.

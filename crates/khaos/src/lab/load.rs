@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use khaos_adapters::kafka::made::Made;
@@ -12,7 +11,7 @@ use khaos_adapters::kafka::replay::{ReplayConfig, Source};
 
 use crate::input::{self, BadInput};
 use crate::kafka::KafkaArgs;
-use crate::replay::{lateness, patience, send, wrong};
+use crate::replay::{SendingArgs, send, wrong};
 
 /// Which events, where to, and how many when.
 #[derive(Debug, Args)]
@@ -38,15 +37,8 @@ pub struct LoadArgs {
     /// Event number, time and this make the event.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// How late events may be before the pace is spoilt and the load ends.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = lateness)]
-    max_late: Duration,
-    /// How long Kafka may take to acknowledge an event, and so how long a broker may be away.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = patience)]
-    patience: Duration,
-    /// One JSON document on standard output.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    sending: SendingArgs,
 }
 
 /// Whose events there are.
@@ -86,10 +78,10 @@ impl LoadArgs {
             pace: Pace::Scheduled(schedule),
             shift_time: false,
             shift_field: None,
-            max_late: self.max_late,
-            patience: self.patience,
+            max_late: self.sending.max_late,
+            patience: self.sending.patience,
         };
-        send(&settings, config, self.json)
+        send(&settings, config, self.sending.json)
     }
 
     /// The schedule as it is kept, scaled.
