@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::messages::Errors;
 use crate::http::{Http, Peer};
 
-const FLINK: Peer = Peer {
+pub(super) const FLINK: Peer = Peer {
     name: "Flink",
     address: "the address of the JobManager's web interface, for example http://127.0.0.1:8081",
     reason: |body| serde_json::from_slice::<Errors>(body).ok()?.reason(),
