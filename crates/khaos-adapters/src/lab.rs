@@ -407,9 +407,21 @@ impl Lab {
         job: &PipelineJob,
         report: impl Fn(&str),
     ) -> Result<LabTarget, LabError> {
+        let submission = self.pipeline(job, report).await?;
+        if let Some(bootstrap) = self.bootstrap() {
+            job.refuse_idle_subtasks(broker::partitions(bootstrap, &job.input).await?)?;
+        }
+        self.run(&submission).await
+    }
+
+    /// What it takes to run `job` by other means than [`Lab::submit_pipeline`], as often as is wanted.
+    pub async fn pipeline(
+        &self,
+        job: &PipelineJob,
+        report: impl Fn(&str),
+    ) -> Result<Submission, LabError> {
         let (jar, bootstrap) = self.kafka_jar(report).await?;
-        job.refuse_idle_subtasks(broker::partitions(bootstrap, &job.input).await?)?;
-        self.run(&job.submission(&jar, bootstrap)).await
+        Ok(job.submission(&jar, bootstrap))
     }
 
     /// The jar of the jobs that read Kafka, and where that is.

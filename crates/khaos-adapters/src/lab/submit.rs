@@ -244,7 +244,7 @@ impl Pipeline {
     }
 }
 
-/// One of the paper's jobs: it reads a topic from its beginning, with a source that is called `events`, and
+/// One of the paper's jobs: it reads a topic, with a source that is called `events`, and
 /// writes to another one exactly once. What it writes is a function of what it reads, whatever fails. It needs
 /// a lab with a broker, and Flink 2.
 #[derive(Debug, Clone, PartialEq)]
@@ -264,6 +264,10 @@ pub struct PipelineJob {
     /// How long the brokers keep a transaction that nobody ends: longer than interval, checkpoint and restart
     /// together, and not longer than the brokers' own bound.
     pub transaction_timeout: Duration,
+    /// Whether it begins with what arrives from now on instead of the beginning of its input.
+    pub starts_with_latest: bool,
+    /// What it sustains, events/s; whatever the machine gives when `None`.
+    pub capacity: Option<u64>,
     /// Subtasks of each of its vertices; at most as many as its input has partitions.
     pub parallelism: u32,
     /// Flink configuration of this job alone.
@@ -282,6 +286,8 @@ impl PipelineJob {
             transactional_id_prefix: name.to_owned(),
             // What Kafka's brokers allow at most where nobody says otherwise.
             transaction_timeout: Duration::from_mins(15),
+            starts_with_latest: false,
+            capacity: None,
             parallelism: 2,
             flink_configuration: BTreeMap::new(),
         }
@@ -303,7 +309,7 @@ impl PipelineJob {
 
     /// How it is run on the topics of the broker at `bootstrap`.
     pub(super) fn submission(&self, jar: &Path, bootstrap: &str) -> Submission {
-        let arguments = pairs([
+        let mut arguments = pairs([
             ("--bootstrap", bootstrap.to_owned()),
             ("--input", self.input.clone()),
             ("--output", self.output.clone()),
@@ -311,6 +317,12 @@ impl PipelineJob {
             ("--transactional-id-prefix", self.transactional_id_prefix.clone()),
             ("--transaction-timeout-ms", self.transaction_timeout.as_millis().to_string()),
         ]);
+        if self.starts_with_latest {
+            arguments.extend(pairs([("--starts-with", "latest".to_owned())]));
+        }
+        if let Some(capacity) = self.capacity {
+            arguments.extend(pairs([("--capacity", capacity.to_string())]));
+        }
         Submission {
             name: self.name.clone(),
             jar: jar.to_owned(),
@@ -460,6 +472,9 @@ mod tests {
                          --transactional-id-prefix ysb --transaction-timeout-ms 900000";
         assert_eq!(submission.arguments.join(" "), arguments);
         assert_eq!(run_request(&submission)["entryClass"], "khaos.lab.YsbJob");
+        let job = PipelineJob { starts_with_latest: true, capacity: Some(500), ..job };
+        let arguments = format!("{arguments} --starts-with latest --capacity 500");
+        assert_eq!(job.submission(Path::new("kafka.jar"), "h:1").arguments.join(" "), arguments);
         let job = KafkaJob::default().submission(Path::new("kafka.jar"), "h:1");
         assert_eq!(run_request(&job).get("entryClass"), None, "the jar names it");
     }

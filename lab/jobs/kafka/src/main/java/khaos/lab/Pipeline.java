@@ -1,6 +1,7 @@
 package khaos.lab;
 
 import java.time.Duration;
+import java.util.OptionalLong;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaSink;
@@ -19,13 +20,15 @@ import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
  * without it after some time would make the results depend on that time.
  *
  * @param bootstrap brokers to begin with
- * @param input the topic that is read, from the beginning where no checkpoint says otherwise
+ * @param input the topic that is read
  * @param output the topic that is written to
  * @param group under which offsets are committed with each checkpoint, for others to see
  * @param transactionalIdPrefix with which its transactional ids begin: no other job's may begin the same
  * @param transactionTimeoutMs how long brokers keep a transaction that nobody ends. What is written between two
  *     checkpoints is one, so it is longer than interval, checkpoint and restart together; brokers bound it
  *     ({@code transaction.max.timeout.ms}, 15 min)
+ * @param startsWithLatest whether it begins with what arrives from now on, where no checkpoint says otherwise
+ * @param capacity events per second that the whole job can sustain; whatever the machine gives where not said
  */
 record Pipeline(
         String bootstrap,
@@ -33,11 +36,13 @@ record Pipeline(
         String output,
         String group,
         String transactionalIdPrefix,
-        long transactionTimeoutMs) {
+        long transactionTimeoutMs,
+        boolean startsWithLatest,
+        OptionalLong capacity) {
 
     static final String USAGE =
             "--bootstrap HOST:PORT[,…] --input TOPIC --output TOPIC --group NAME --transactional-id-prefix PREFIX"
-                    + " --transaction-timeout-ms N";
+                    + " --transaction-timeout-ms N [--starts-with earliest|latest] [--capacity EVENTS_PER_S]";
 
     /** Reads {@code --name value} pairs. */
     static Pipeline parse(String[] args) {
@@ -49,9 +54,20 @@ record Pipeline(
                         given.required("output"),
                         given.required("group"),
                         given.required("transactional-id-prefix"),
-                        given.requiredWhole("transaction-timeout-ms", 1));
+                        given.requiredWhole("transaction-timeout-ms", 1),
+                        given.optional("starts-with").map(Pipeline::isLatest).orElse(false),
+                        given.whole("capacity", 1).map(OptionalLong::of).orElse(OptionalLong.empty()));
         given.refuseLeftOver();
         return pipeline;
+    }
+
+    private static boolean isLatest(String startsWith) {
+        return switch (startsWith) {
+            case "earliest" -> false;
+            case "latest" -> true;
+            default -> throw new IllegalArgumentException(
+                    "--starts-with is earliest or latest, not '" + startsWith + "'");
+        };
     }
 
     /** The events of the input that come in time. */
@@ -61,7 +77,8 @@ record Pipeline(
                         .setBootstrapServers(bootstrap)
                         .setTopics(input)
                         .setGroupId(group)
-                        .setStartingOffsets(OffsetsInitializer.earliest())
+                        .setStartingOffsets(
+                                startsWithLatest ? OffsetsInitializer.latest() : OffsetsInitializer.earliest())
                         // A partition that is found while the job runs would begin behind the windows.
                         .setProperty("partition.discovery.interval.ms", "-1")
                         .setDeserializer(new EventReader<>(format))
@@ -70,9 +87,11 @@ record Pipeline(
         WatermarkStrategy<T> watermarks =
                 WatermarkStrategy.<T>forBoundedOutOfOrderness(Duration.ofMillis(Punctuality.BOUND_MS))
                         .withTimestampAssigner((event, recordMs) -> event.timeMs());
-        return env.fromSource(events, watermarks, "events")
-                .uid("events")
-                .filter(new Punctual<>())
+        DataStream<T> read = env.fromSource(events, watermarks, "events").uid("events");
+        if (capacity.isPresent()) {
+            read = read.map(new Paced<T>(capacity.getAsLong())).returns(read.getType()).name("paced").uid("paced");
+        }
+        return read.filter(new Punctual<>())
                 .name("punctual")
                 .uid("punctual");
     }

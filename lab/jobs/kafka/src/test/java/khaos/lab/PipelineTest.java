@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.OptionalLong;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -16,7 +17,11 @@ class PipelineTest {
 
     @Test
     void readsWhatIsGiven() {
-        assertEquals(new Pipeline("a:1,b:2", "in", "out", "g", "p", 60_000), parse(WHOLE));
+        Pipeline whole = new Pipeline("a:1,b:2", "in", "out", "g", "p", 60_000, false, OptionalLong.empty());
+        assertEquals(whole, parse(WHOLE));
+        assertEquals(whole, parse(WHOLE + " --starts-with earliest"));
+        Pipeline late = new Pipeline("a:1,b:2", "in", "out", "g", "p", 60_000, true, OptionalLong.of(500));
+        assertEquals(late, parse(WHOLE + " --starts-with latest --capacity 500"));
     }
 
     @ParameterizedTest
@@ -28,7 +33,7 @@ class PipelineTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = {" --topics x", " --transaction-timeout-ms 0", " --transaction-timeout-ms 1s"})
+    @ValueSource(strings = {" --topics x", " --transaction-timeout-ms 0", " --transaction-timeout-ms 1s", " --capacity 0", " --starts-with now"})
     void whatIsUnknownOrNoTimeIsRefused(String more) {
         assertThrows(IllegalArgumentException.class, () -> parse(WHOLE + more));
     }
