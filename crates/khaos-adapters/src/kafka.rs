@@ -1,9 +1,10 @@
 //! Apache Kafka: what to tell a client ([`settings`]), what a cluster says of its topics, a live topic to
 //! disk ([`record`]), a stretch of events once more ([`replay`]) or events that are [`made`] instead, and what
-//! arrives and waits there for a job ([`load`]).
+//! arrives and waits there for a job ([`load`]). What clones need there is made and removed by [`admin`].
 //!
 //! A [`Cluster`] waits for answers in the thread that asks.
 
+pub mod admin;
 mod delivery;
 mod ends;
 pub mod error;

@@ -57,13 +57,13 @@ pub enum KafkaError {
     /// No right to do it.
     #[error(
         "Kafka refuses {right} on {what} to this user: have it allowed (kafka-acls --add --allow-principal User:… --operation {right} {option} '{name}')",
-        option = if what.starts_with("group") { "--group" } else { "--topic" },
+        option = option(what),
         name = what.split('\'').nth(1).unwrap_or_default()
     )]
     NotAllowed {
         /// The operation, in Kafka's words.
         right: &'static str,
-        /// What on: "topic 'x'" or "group 'x'".
+        /// What on: "topic 'x'", "group 'x'" or "transactional id 'x'".
         what: String,
     },
     /// A broker that was there is not there any more.
@@ -97,12 +97,26 @@ impl KafkaError {
         Self::NotAllowed { right, what: format!("group '{group}'") }
     }
 
+    /// No right to `right` on a transactional id.
+    pub fn transactional_id_refused(right: &'static str, id: &str) -> Self {
+        Self::NotAllowed { right, what: format!("transactional id '{id}'") }
+    }
+
     /// What `code` means where something on `topic` was asked that takes `right`.
     pub(crate) fn of_topic(right: &'static str, topic: &str, code: Code) -> Self {
         match code {
             Code::TopicAuthorizationFailed => Self::topic_refused(right, topic),
             code => Self::Other { doing: format!("topic '{topic}'"), why: code.to_string() },
         }
+    }
+}
+
+/// How kafka-acls is told what a right is on.
+fn option(what: &str) -> &'static str {
+    match what.split(' ').next() {
+        Some("group") => "--group",
+        Some("transactional") => "--transactional-id",
+        _ => "--topic",
     }
 }
 
@@ -120,6 +134,8 @@ pub(crate) fn may_pass(code: Code) -> bool {
             | Code::BrokerTransportFailure
             | Code::OperationTimedOut
             | Code::AllBrokersDown
+            // Not all brokers have told what they know.
+            | Code::Partial
             | Code::RequestTimedOut
             | Code::NetworkException
             | Code::BrokerNotAvailable
