@@ -1,6 +1,6 @@
 //! Apache Kafka: what to tell a client ([`settings`]), what a cluster says of its topics, a live topic to
 //! disk ([`record`]), a stretch of events once more ([`replay`]) or events that are [`made`] instead, and what
-//! arrives and waits there for a job ([`load`]).
+//! arrives and waits there for a job ([`load`]), how old is what others see of what it writes ([`visibility`]).
 //!
 //! A [`Cluster`] waits for answers in the thread that asks.
 
@@ -17,6 +17,7 @@ pub mod replay;
 pub mod settings;
 pub mod shift;
 mod stretch;
+pub mod visibility;
 
 use std::collections::BTreeMap;
 use std::fmt;
