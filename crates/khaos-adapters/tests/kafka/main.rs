@@ -3,3 +3,4 @@
 mod broker;
 mod load;
 mod pipelines;
+mod visibility;
