@@ -1,6 +1,7 @@
 //! Apache Kafka: what to tell a client ([`settings`]), what a cluster says of its topics, a live topic to
 //! disk ([`record`]), a stretch of events once more ([`replay`]) or events that are [`made`] instead, and what
-//! arrives and waits there for a job ([`load`]). What clones need there is made and removed by [`admin`].
+//! arrives and waits there for a job ([`load`]), how old is what others see of what it writes ([`visibility`]).
+//! What clones need there is made and removed by [`admin`].
 //!
 //! A [`Cluster`] waits for answers in the thread that asks.
 
@@ -18,6 +19,7 @@ pub mod replay;
 pub mod settings;
 pub mod shift;
 mod stretch;
+pub mod visibility;
 
 use std::collections::BTreeMap;
 use std::fmt;

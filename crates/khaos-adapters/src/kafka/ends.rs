@@ -61,6 +61,18 @@ impl Ends {
     }
 }
 
+/// Waits for the next multiple of `period_ms`; `None` once this is `stopped`. What was missed is not made up for.
+pub(super) fn wait_for_tick(
+    stopped: &Receiver<()>,
+    clock: Clock,
+    period_ms: i64,
+) -> Option<Timestamp> {
+    let tick = Timestamp((clock.now().0.div_euclid(period_ms) + 1) * period_ms);
+    let left_ms = (tick.0 - clock.now().0).max(0).unsigned_abs();
+    let wait = Duration::from_millis(left_ms) / clock.speed();
+    (stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)).then_some(tick)
+}
+
 struct Watcher {
     cluster: Cluster,
     clock: Clock,
@@ -75,12 +87,7 @@ impl Watcher {
             let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
             logs.keys().cloned().collect()
         };
-        loop {
-            // What was missed is not made up for.
-            let tick = Timestamp((self.clock.now().0.div_euclid(PERIOD_MS) + 1) * PERIOD_MS);
-            let left_ms = (tick.0 - self.clock.now().0).max(0).unsigned_abs();
-            let wait = Duration::from_millis(left_ms) / self.clock.speed();
-            let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) else { return };
+        while let Some(tick) = wait_for_tick(stopped, self.clock, PERIOD_MS) {
             for topic in &topics {
                 if let Err(KafkaError::NoAnswer { .. }) = self.look(topic, tick) {
                     // Nobody is there: the others would wait as long to learn it.

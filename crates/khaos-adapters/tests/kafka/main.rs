@@ -5,3 +5,4 @@ mod admin;
 mod broker;
 mod load;
 mod pipelines;
+mod visibility;
