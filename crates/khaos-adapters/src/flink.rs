@@ -4,13 +4,14 @@
 //! `messages` are the answers as far as they are read, `deployment` makes one description of a job
 //! of several answers, `history` follows checkpoints beyond the ten that Flink keeps, `metrics`
 //! samples counters, `positions` what Kafka sources have read, each by a `task` of its own. Two actuators
-//! change the job's own interval: [`Redeployer`] starts the job again with it, as its [`Submission`] says,
+//! change the job's own interval: [`Redeployer`] starts the job again with it, as its [`Description`] says,
 //! and [`LiveInterval`] asks a Flink that can. `doctor` says what to change before Khaos can drive, and why. What Flink was seen to
 //! do, and every trap that this has to avoid, stands in
 //! `docs/flink.md`.
 
 mod clones;
 mod deployment;
+mod description;
 pub mod doctor;
 mod history;
 mod kill_command;
@@ -39,6 +40,7 @@ use serde_json::{Value, json};
 
 pub use self::clones::{FlinkClones, Recipe};
 use self::deployment::Described;
+pub use self::description::{Description, Misdescribed, Own, Place};
 use self::history::{Followed, Follower};
 pub use self::kill_command::KillCommand;
 pub use self::live_interval::LiveInterval;

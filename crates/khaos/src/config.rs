@@ -1,17 +1,20 @@
 //! `khaos.toml`: which job to follow, and what it has to keep.
 //!
 //! text → tables as written (private; serde refuses unknown keys) → [`Config`], in which nothing
-//! contradicts anything; by what the interval is changed is read in `change`, where events come from
-//! in `kafka`. Every error names the file, the line and what to change. Jobs are a list although there is one
+//! contradicts anything; how the job is run is read in `deployment`, by what the interval is changed in
+//! `change`, where events come from in `kafka`, how clones are made and broken in `profile`. Every error names the file, the line and what to change. Jobs are a list although there is one
 //! for now: a file that is right today stays right when there may be several.
 
 mod change;
+mod deployment;
 mod kafka;
+mod profile;
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use khaos_adapters::flink::Description;
 use khaos_core::job::JobKey;
 use khaos_core::optimize::{Confidence, Objective, Objectives};
 use khaos_core::profile::IntervalBounds;
@@ -22,8 +25,11 @@ use toml::Spanned;
 
 pub use self::change::{Change, Redeploy};
 use self::change::{Kind, RedeployTable};
+use self::deployment::DeploymentTable;
 pub use self::kafka::Kafka;
 use self::kafka::KafkaTable;
+use self::profile::ProfileTable;
+pub use self::profile::{Kill, Profiling};
 use crate::duration::{interval, millis, seconds};
 use crate::input::BadInput;
 
@@ -52,6 +58,8 @@ pub struct Job {
     pub key: JobKey,
     /// How far Khaos may go.
     pub mode: Mode,
+    /// How it is run, where that was said.
+    pub deployment: Option<Description>,
     /// By what the interval is changed.
     pub change: Change,
     /// What it has to keep.
@@ -66,6 +74,8 @@ pub struct Job {
     pub checkpoints_per_hour: Option<u32>,
     /// Where its events come from; what arrives and what waits is what its sources say where not said.
     pub kafka: Option<Kafka>,
+    /// How clones of it may be made and broken; none are where not said.
+    pub profile: Option<Profiling>,
 }
 
 /// How far Khaos may go.
@@ -118,8 +128,20 @@ struct Wrong {
 
 impl From<toml::de::Error> for Wrong {
     fn from(error: toml::de::Error) -> Self {
-        let what = error.message().replace("unknown field", "unknown key");
-        Self { at: error.span(), what: what.replace("missing field", "missing key") }
+        // What serde and Rust call it, and what it is in the file.
+        let words = [
+            ("unknown field", "unknown key"),
+            ("missing field", "missing key"),
+            ("expected a string", "expected text in quotes"),
+            ("expected path string", "expected text in quotes"),
+            ("expected a sequence", "expected a list in brackets, as in [\"a\", \"b\"]"),
+            ("expected a boolean", "expected true or false"),
+            ("expected u32", "expected a whole number, 0 or more"),
+            ("expected f64", "expected a number"),
+        ];
+        let said = error.message().to_owned();
+        let what = words.iter().fold(said, |said, (theirs, ours)| said.replace(theirs, ours));
+        Self { at: error.span(), what }
     }
 }
 
@@ -162,6 +184,7 @@ struct JobTable {
     name: Spanned<String>,
     #[serde(default)]
     mode: Mode,
+    deployment: Option<Spanned<DeploymentTable>>,
     change: Option<Spanned<Kind>>,
     redeploy: Option<Spanned<RedeployTable>>,
     #[serde(default)]
@@ -171,6 +194,7 @@ struct JobTable {
     #[serde(default)]
     budget: BudgetTable,
     kafka: Option<Spanned<KafkaTable>>,
+    profile: Option<Spanned<ProfileTable>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -235,12 +259,14 @@ fn checked(table: Spanned<JobTable>, folder: &Path, store: &Path) -> Result<Job,
     let JobTable {
         name,
         mode,
+        deployment,
         change,
         redeploy,
         objectives: wanted,
         interval: intervals,
         budget,
         kafka,
+        profile,
     } = table.into_inner();
     if name.get_ref().trim().is_empty() {
         return wrong(name.span(), "the name is empty: give the name that Flink shows");
@@ -280,7 +306,10 @@ fn checked(table: Spanned<JobTable>, folder: &Path, store: &Path) -> Result<Job,
             ),
         );
     }
-    let changed_by = change::checked(change.as_ref(), redeploy, name.get_ref(), folder, store)?;
+    let deployment = deployment.map(|table| deployment::checked(table, name.get_ref(), folder));
+    let deployment = deployment.transpose()?;
+    let described = deployment.as_ref().map(|deployment| &deployment.description);
+    let changed_by = change::checked(change.as_ref(), redeploy, described, store)?;
     if let (Change::Redeploy(_), None, Some(place)) = (&changed_by, max, change) {
         return wrong(
             place.span(),
@@ -288,16 +317,21 @@ fn checked(table: Spanned<JobTable>, folder: &Path, store: &Path) -> Result<Job,
              [job.interval]",
         );
     }
+    let reads = kafka.as_ref().map(|table| kafka::checked(table, folder)).transpose()?;
+    let kafka = kafka.as_ref().map(Spanned::get_ref);
+    let profile = profile.map(|table| profile::checked(table, deployment.as_ref(), kafka, folder));
     Ok(Job {
         key: JobKey(name.into_inner()),
         mode,
+        deployment: described.cloned(),
         objectives,
         min,
         change: changed_by,
         max,
         confidence: wanted.confidence,
         checkpoints_per_hour: checkpoints_per_hour(budget, max)?,
-        kafka: kafka.map(|table| kafka::checked(table, folder)).transpose()?,
+        kafka: reads,
+        profile: profile.transpose()?,
     })
 }
 
@@ -351,6 +385,9 @@ fn order(named: &[Spanned<Objective>]) -> Result<Vec<Objective>, Wrong> {
 
 #[cfg(test)]
 mod tests {
+    use khaos_adapters::flink::Own;
+    use khaos_control::profile::Patience;
+
     use super::*;
 
     fn secs(seconds: u32) -> CheckpointInterval {
@@ -387,16 +424,30 @@ mod tests {
         assert_eq!(all.job.checkpoints_per_hour, Some(360));
         assert_eq!(commented.job.change, Change::Drive);
         let Change::Redeploy(redeploy) = all.job.change else { panic!("it shows a redeploy") };
-        let Redeploy { submission, savepoints, .. } = redeploy;
-        assert_eq!(savepoints.as_deref(), Some("s3://bucket/savepoints"));
+        assert_eq!(redeploy.savepoints.as_deref(), Some("s3://bucket/savepoints"));
+        assert_eq!(commented.job.deployment, None);
+        let deployment = all.job.deployment.unwrap();
+        assert_eq!(deployment, redeploy.deployment);
+        assert_eq!(deployment.names(Own::Input), ["orders"]);
+        assert_eq!(deployment.names(Own::Output), ["totals"]);
+        let submission = deployment.itself(secs(60));
         assert_eq!(submission.entry_class.as_deref(), Some("shop.Orders"));
-        assert_eq!((submission.arguments.len(), submission.parallelism), (2, 4));
-        assert_eq!(submission.configuration.len(), 1);
+        assert_eq!((submission.arguments.len(), submission.parallelism), (6, 4));
+        assert_eq!(submission.configuration["shop.transactional-id-prefix"], "shop");
         assert_eq!(commented.job.kafka, None);
         let kafka = all.job.kafka.unwrap();
         assert_eq!(kafka.settings().unwrap().bootstrap(), "kafka-1:9092,kafka-2:9092");
         assert_eq!(kafka.reads.topics, ["orders"]);
-        assert_eq!(kafka.reads.other_sources, ["Source: prices"]);
+        assert_eq!(kafka.reads.other_sources, [""; 0]);
+        assert_eq!(commented.job.profile, None);
+        let profile = all.job.profile.unwrap();
+        assert_eq!((profile.at_once, profile.clone_minutes), (1, Some(600.0)));
+        assert_eq!(
+            Patience { lead: profile.lead, recovery: profile.recovery },
+            Patience::default()
+        );
+        let Kill::Command(kill) = profile.kill else { panic!("it shows a command") };
+        assert_eq!((kill[0].as_str(), kill[5].as_str()), ("kubectl", "{taskmanager}"));
     }
 
     #[test]
@@ -425,7 +476,7 @@ mod tests {
             (file(""), ["line 3: ", "nothing to keep", "set recovery"]),
             (file("[job.objectives]\nrecovery = \"soon\"\n"), ["line 6: ", "'soon'", "30s"]),
             (file("[job.objectives]\nrecovery = \"0s\"\n"), ["line 6: ", "'0s'", "30s"]),
-            (file("[job.objectives]\nrecovery = 180\n"), ["line 6: ", "180", "string"]),
+            (file("[job.objectives]\nrecovery = 180\n"), ["line 6: ", "180", "text in quotes"]),
             (
                 file("[job.objectives]\nrecovery = \"3m\"\norder = [\"latency\", \"latency\"]\n"),
                 ["line 7: ", "latency twice", "leave one out"],

@@ -222,9 +222,9 @@ async fn actuator(
 ) -> Result<Arc<dyn Actuator>, PortError> {
     Ok(match job.change.clone() {
         Change::Drive => Arc::new(Driver::new(clock, flink.clone(), flink.clone())),
-        Change::Redeploy(Redeploy { submission, savepoints, journal }) => {
+        Change::Redeploy(Redeploy { deployment, savepoints, journal }) => {
             let flink = flink.as_ref().clone();
-            let redeployer = Redeployer::new(flink, submission, savepoints, journal);
+            let redeployer = Redeployer::new(flink, deployment, savepoints, journal);
             recover(&redeployer, &job.key, clock).await?;
             Arc::new(redeployer)
         }

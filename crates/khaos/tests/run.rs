@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use khaos::config::{Change, Job, Mode, Redeploy};
 use khaos::run::Daemon;
-use khaos_adapters::flink::Submission;
+use khaos_adapters::flink::{Description, Submission};
 use khaos_control::act::driver::Driver;
 use khaos_control::clock::Clock;
 use khaos_control::observe::Observe;
@@ -224,6 +224,7 @@ fn job() -> Job {
     Job {
         key: JobKey("orders".into()),
         mode: Mode::Observe,
+        deployment: None,
         change: Change::Drive,
         objectives: Objectives::recovery_and_latency(
             Seconds::new(150.0).unwrap(),
@@ -234,6 +235,7 @@ fn job() -> Job {
         confidence: Confidence::Mean,
         checkpoints_per_hour: None,
         kafka: None,
+        profile: None,
     }
 }
 
@@ -302,17 +304,19 @@ async fn with_models_auto_drives_and_the_other_modes_do_not() {
 /// A redeploy sets the job's own interval: the next life may lengthen it again, up to `max`.
 #[tokio::test(start_paused = true)]
 async fn with_models_auto_redeploys_seldom_and_leaves_the_interval() {
+    let deployment = Description::of(Submission {
+        name: "orders".into(),
+        jar: "orders.jar".into(),
+        entry_class: None,
+        arguments: vec![],
+        parallelism: 1,
+        configuration: BTreeMap::new(),
+    })
+    .unwrap();
     let redeploy = |mode| Job {
         mode,
         change: Change::Redeploy(Redeploy {
-            submission: Submission {
-                name: "orders".into(),
-                jar: "orders.jar".into(),
-                entry_class: None,
-                arguments: vec![],
-                parallelism: 1,
-                configuration: BTreeMap::new(),
-            },
+            deployment: deployment.clone(),
             savepoints: None,
             journal: "orders.json".into(),
         }),

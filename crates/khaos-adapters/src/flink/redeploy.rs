@@ -28,7 +28,7 @@ use self::stop::Stopped;
 use super::deployment::name;
 use super::messages::OwnCheckpoints;
 use super::submission::new_id;
-use super::{Flink, Submission};
+use super::{Description, Flink, Submission};
 
 /// Time between two looks, ms.
 const POLL_MS: i64 = 250;
@@ -39,7 +39,7 @@ const ARRIVES_MS: i64 = 10_000;
 #[derive(Debug)]
 pub struct Redeployer {
     flink: Flink,
-    submission: Submission,
+    job: Description,
     savepoints: Option<String>,
     journal: Journal,
     generation: Mutex<Option<Generation>>,
@@ -70,17 +70,17 @@ impl fmt::Display for Recovered {
 }
 
 impl Redeployer {
-    /// Redeploys the job that `submission` describes, by its name. Savepoints go to the directory
-    /// `savepoints`, to the cluster's own when `None`. `journal` is a file of this job alone that
-    /// outlives the process; where it is, there is nothing else to be.
+    /// Redeploys `job`, by its name; placeholders of the interval are the one that it is started with.
+    /// Savepoints go to the directory `savepoints`, to the cluster's own when `None`. `journal` is a file
+    /// of this job alone that outlives the process; where it is, there is nothing else to be.
     pub fn new(
         flink: Flink,
-        submission: Submission,
+        job: Description,
         savepoints: Option<String>,
         journal: PathBuf,
     ) -> Self {
         let (journal, generation) = (Journal::at(journal), Mutex::default());
-        Self { flink, submission, savepoints, journal, generation }
+        Self { flink, job, savepoints, journal, generation }
     }
 
     /// Ends what a redeploy left unfinished, if one did: to be called before anything else is done to
@@ -93,17 +93,17 @@ impl Redeployer {
 
     async fn finish(&self) -> Result<Option<Recovered>, PortError> {
         let Some(intent) = self.journal.read()? else { return Ok(None) };
-        if intent.job != self.submission.name {
+        if intent.job != self.job.name() {
             return Err(PortError::Refused(format!(
                 "{} is the journal of job {}, not of {}: give each job a file of its own",
                 self.journal.path().display(),
                 intent.job,
-                self.submission.name
+                self.job.name()
             )));
         }
         let recovered = self.take_up(intent).await?;
         self.journal.remove()?;
-        tracing::warn!(job = %self.submission.name, "a redeploy had been left unfinished: {recovered}");
+        tracing::warn!(job = %self.job.name(), "a redeploy had been left unfinished: {recovered}");
         Ok(Some(recovered))
     }
 
@@ -124,7 +124,7 @@ impl Redeployer {
         match (intent.savepoint.clone(), intent.back.clone()) {
             (Some(savepoint), None) => {
                 let wanted = intent.wants_new(&savepoint);
-                match start::once_more(rest, &self.submission, wanted).await {
+                match start::once_more(rest, &self.job, wanted).await {
                     Ok(()) => return Ok(Recovered::New(intent.new)),
                     Err(why) => tracing::warn!(job = %intent.job, "the new one: {why}"),
                 }
@@ -134,7 +134,7 @@ impl Redeployer {
             }
             (Some(savepoint), Some(back)) => {
                 let wanted = intent.wants_old(&back, &savepoint);
-                match start::once_more(rest, &self.submission, wanted).await {
+                match start::once_more(rest, &self.job, wanted).await {
                     Ok(()) => return Ok(Recovered::Old(back)),
                     Err(why) if self.flink.present().await?.iter().any(|job| job.jid == back.0) => {
                         return Err(self.by_hand(&intent, &savepoint, &why));
@@ -180,28 +180,27 @@ impl Redeployer {
         let back = new_id(&format!("{} again", intent.job), rest.clock().now());
         intent.back = Some(back.clone());
         self.journal.write(intent)?;
-        let started =
-            start::start(rest, &self.submission, intent.wants_old(&back, savepoint)).await;
+        let started = start::start(rest, &self.job, intent.wants_old(&back, savepoint)).await;
         started.map(|()| back).map_err(|why| self.by_hand(intent, savepoint, &why))
     }
 
     async fn redeploy(&self, run: &JobRun, interval: CheckpointInterval) -> Result<(), PortError> {
         let rest = &self.flink.rest;
         let (old, at) = (&run.engine_id, rest.clock().now());
-        // Nothing is stopped for want of a jar.
-        self.submission.uploaded(rest).await?;
         let old_own: OwnCheckpoints =
             rest.get(&format!("/jobs/{old}/checkpoints/config"), &name(old)).await?;
+        // Nothing is stopped for want of a jar.
+        self.job.itself_ms(old_own.interval).uploaded(rest).await?;
         let new_own = with_interval(old_own, rest.theirs_ms(interval.millis()));
         let mut intent = Intent {
-            job: self.submission.name.clone(),
+            job: self.job.name().to_owned(),
             at,
             old: old.clone(),
             old_own,
             stop: TriggerId::new(old, at),
             directory: self.savepoints.clone(),
             savepoint: None,
-            new: new_id(&self.submission.name, at),
+            new: new_id(self.job.name(), at),
             new_own,
             back: None,
         };
@@ -220,8 +219,7 @@ impl Redeployer {
             Stopped::Lost(how) => return Err(self.lost(&intent, &how)),
         };
         tracing::info!(job = %intent.job, %savepoint, "stopped, to go on at {interval}");
-        let Err(why) = start::start(rest, &self.submission, intent.wants_new(&savepoint)).await
-        else {
+        let Err(why) = start::start(rest, &self.job, intent.wants_new(&savepoint)).await else {
             self.journal.remove()?;
             tracing::info!(job = %intent.job, deployment = %intent.new, "runs at {interval}");
             return Ok(());
@@ -272,7 +270,8 @@ impl Redeployer {
 
     /// The error of a job that does not run and cannot be started from `savepoint`.
     fn by_hand(&self, intent: &Intent, savepoint: &str, why: &str) -> PortError {
-        let Submission { jar, entry_class, arguments, parallelism, .. } = &self.submission;
+        let Submission { jar, entry_class, arguments, parallelism, .. } =
+            &self.job.itself_ms(intent.old_own.interval);
         let class = entry_class.as_ref().map_or_else(String::new, |class| format!("-c {class} "));
         let options =
             start::settings(intent.old_own).map(|(key, value)| format!("-D{key}='{value}'"));
@@ -340,10 +339,11 @@ impl Actuator for Redeployer {
         if let Some(current) = last.filter(|current| generation <= *current) {
             return Err(PortError::StaleGeneration { given: generation, current });
         }
-        if run.key.0 != self.submission.name {
+        if run.key.0 != self.job.name() {
             return Err(PortError::Refused(format!(
                 "{} is not {}, which this redeploys (by its name: ids change with each redeploy)",
-                run.key, self.submission.name
+                run.key,
+                self.job.name()
             )));
         }
         self.finish().await?;

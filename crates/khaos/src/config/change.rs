@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use khaos_adapters::flink::Submission;
+use khaos_adapters::flink::Description;
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
@@ -25,7 +25,7 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Redeploy {
     /// How it is run.
-    pub submission: Submission,
+    pub deployment: Description,
     /// The directory that savepoints go to; the cluster's own when `None`.
     pub savepoints: Option<String>,
     /// The file that remembers a redeploy that has begun: beside the store, of this job alone.
@@ -41,109 +41,84 @@ pub(super) enum Kind {
     Live,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RedeployTable {
-    jar: Spanned<PathBuf>,
-    entry_class: Option<String>,
-    #[serde(default)]
-    arguments: Vec<String>,
-    parallelism: Spanned<u32>,
-    savepoints: Option<Spanned<String>>,
-    #[serde(default)]
-    flink: BTreeMap<String, Spanned<Value>>,
-}
+/// `[job.redeploy]`, as written: its keys are read by hand, to say of some where they belong.
+pub(super) type RedeployTable = BTreeMap<Spanned<String>, Spanned<Value>>;
 
-/// What `job` is changed by, where relative paths count from `folder` and records are kept in `store`.
+/// What says how the job is run, and not how it is redeployed.
+const OF_DEPLOYMENT: [&str; 5] = ["jar", "entry_class", "arguments", "parallelism", "flink"];
+
+/// What the job, run as `deployment` says, is changed by, where records are kept in `store`.
 pub(super) fn checked(
     kind: Option<&Spanned<Kind>>,
     table: Option<Spanned<RedeployTable>>,
-    job: &str,
-    folder: &Path,
+    deployment: Option<&Description>,
     store: &Path,
 ) -> Result<Change, Wrong> {
-    match (kind.map_or(Kind::Drive, |kind| *kind.get_ref()), table) {
-        (Kind::Redeploy, Some(table)) => {
-            redeploy(table.into_inner(), job, folder, store).map(Change::Redeploy)
-        }
-        (Kind::Redeploy, None) => wrong(
-            kind.map_or(0..0, Spanned::span),
-            "to redeploy a job it has to be known how it is run: add [job.redeploy] with jar and \
+    let (kind, place) = kind.map_or((Kind::Drive, 0..0), |kind| (*kind.get_ref(), kind.span()));
+    let at = table.as_ref().map(Spanned::span);
+    let savepoints = table.map(|table| savepoints(table.into_inner())).transpose()?.flatten();
+    match (kind, at, deployment) {
+        (Kind::Redeploy, _, Some(deployment)) => Ok(Change::Redeploy(Redeploy {
+            journal: journal(store, deployment.name()),
+            deployment: deployment.clone(),
+            savepoints,
+        })),
+        (Kind::Redeploy, _, None) => wrong(
+            place,
+            "to redeploy a job it has to be known how it is run: add [job.deployment] with jar and \
              parallelism",
         ),
-        (_, Some(table)) => wrong(
-            table.span(),
+        (_, Some(at), _) => wrong(
+            at,
             "[job.redeploy] is for change = \"redeploy\": set that, or leave the table out",
         ),
-        (Kind::Drive, None) => Ok(Change::Drive),
-        (Kind::Live, None) => Ok(Change::Live),
+        (Kind::Drive, None, _) => Ok(Change::Drive),
+        (Kind::Live, None, _) => Ok(Change::Live),
     }
 }
 
-fn redeploy(
-    table: RedeployTable,
-    job: &str,
-    folder: &Path,
-    store: &Path,
-) -> Result<Redeploy, Wrong> {
-    let RedeployTable { jar, entry_class, arguments, parallelism, savepoints, flink } = table;
-    let place = jar.span();
-    let jar = folder.join(jar.into_inner());
-    if !jar.is_file() {
-        return wrong(
-            place,
-            format!(
-                "there is no file {}: give the jar that the job was submitted with; a relative path \
-                 counts from this file's folder",
-                jar.display()
-            ),
-        );
+/// The directory of savepoints, where there is one.
+fn savepoints(table: RedeployTable) -> Result<Option<String>, Wrong> {
+    let mut savepoints = None;
+    for (key, value) in table {
+        let place = value.span();
+        match (key.get_ref().as_str(), value.into_inner()) {
+            ("savepoints", Value::String(directory)) if is_absolute(&directory) => {
+                savepoints = Some(directory);
+            }
+            ("savepoints", Value::String(directory)) => {
+                return wrong(
+                    place,
+                    format!(
+                        "savepoints is relative ('{directory}'), but it is the cluster that writes them: \
+                         give a place that all of it knows, as s3://… or file:///…, or leave it out where \
+                         the cluster has a directory of its own"
+                    ),
+                );
+            }
+            ("savepoints", _) => return wrong(place, "savepoints is not text: put it in quotes"),
+            (moved, _) if OF_DEPLOYMENT.contains(&moved) => {
+                return wrong(
+                    key.span(),
+                    format!(
+                        "{moved} says how the job is run, which has moved: write it in [job.deployment], \
+                         and leave only savepoints here"
+                    ),
+                );
+            }
+            (unknown, _) => {
+                let what = format!("unknown key `{unknown}`, expected `savepoints`");
+                return wrong(key.span(), what);
+            }
+        }
     }
-    if *parallelism.get_ref() == 0 {
-        return wrong(parallelism.span(), "parallelism is 0: give what the job runs with");
-    }
-    if let Some(place) = savepoints.as_ref().filter(|directory| !is_absolute(directory.get_ref())) {
-        return wrong(
-            place.span(),
-            format!(
-                "savepoints is relative ('{}'), but it is the cluster that writes them: give a place \
-                 that all of it knows, as s3://… or file:///…, or leave it out where the cluster has \
-                 a directory of its own",
-                place.get_ref()
-            ),
-        );
-    }
-    let submission = Submission {
-        name: job.to_owned(),
-        jar,
-        entry_class,
-        arguments,
-        parallelism: parallelism.into_inner(),
-        configuration: configuration(flink)?,
-    };
-    let savepoints = savepoints.map(Spanned::into_inner);
-    Ok(Redeploy { submission, savepoints, journal: journal(store, job) })
+    Ok(savepoints)
 }
 
 /// Whether Flink knows the directory without being told from where it counts.
 fn is_absolute(directory: &str) -> bool {
     let scheme = directory.split_once(":/").map(|(scheme, _)| scheme);
     directory.starts_with('/') || scheme.is_some_and(|scheme| !scheme.is_empty())
-}
-
-/// Flink's settings, which are text.
-fn configuration(
-    table: BTreeMap<String, Spanned<Value>>,
-) -> Result<BTreeMap<String, String>, Wrong> {
-    let text = |(key, value): (String, Spanned<Value>)| match value.get_ref() {
-        Value::String(text) => Ok((key, text.clone())),
-        Value::Table(_) => wrong(
-            value.span(),
-            format!("a key that begins with {key} is taken apart at its dots: put it in quotes"),
-        ),
-        _ => wrong(value.span(), format!("the value of {key} is not text: put it in quotes")),
-    };
-    table.into_iter().map(text).collect()
 }
 
 /// The file that remembers what is under way: of this store and of this job alone, whatever characters are
@@ -161,15 +136,18 @@ fn journal(store: &Path, job: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use khaos_adapters::flink::Submission;
+    use khaos_core::units::CheckpointInterval;
+
     use super::*;
     use crate::config::{Config, read};
 
-    /// A file in a folder of its own with `orders.jar`, whose job has `keys` and a table `redeploy`.
-    fn config(keys: &str, redeploy: &str) -> (tempfile::TempDir, Result<Config, String>) {
+    /// A file in a folder of its own with `orders.jar`, whose job has `keys` and `tables`.
+    fn config(keys: &str, tables: &str) -> (tempfile::TempDir, Result<Config, String>) {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "[flink]\nurl = \"http://f\"\n[[job]]\nname = \"a/b c\"\n{keys}\
-             [job.objectives]\nrecovery = \"3m\"\n{redeploy}"
+             [job.objectives]\nrecovery = \"3m\"\n{tables}"
         );
         std::fs::write(folder.path().join("orders.jar"), "jar").unwrap();
         std::fs::write(folder.path().join("khaos.toml"), text).unwrap();
@@ -178,14 +156,16 @@ mod tests {
     }
 
     const REDEPLOY: &str = "change = \"redeploy\"\ninterval.max = \"2m\"\n";
-    const TABLE: &str = "[job.redeploy]\njar = \"orders.jar\"\nparallelism = 4\n";
+    const TABLE: &str = "[job.deployment]\njar = \"orders.jar\"\nparallelism = 4\n";
 
     #[test]
     fn a_redeploy_knows_how_the_job_is_run() {
-        let more = "entry_class = \"o.Orders\"\narguments = [\"--a\", \"b\"]\n\
-                    savepoints = \"s3://s\"\n[job.redeploy.flink]\n\"state.backend.type\" = \"rocksdb\"\n";
+        let more = "entry_class = \"o.Orders\"\narguments = [\"--a\", \"{input:b}\"]\n\
+                    [job.deployment.flink]\n\"state.backend.type\" = \"rocksdb\"\n\
+                    [job.redeploy]\nsavepoints = \"s3://s\"\n";
         let (folder, config) = config(REDEPLOY, &format!("{TABLE}{more}"));
-        let Change::Redeploy(found) = config.unwrap().job.change else { panic!("no redeploy") };
+        let job = config.unwrap().job;
+        let Change::Redeploy(found) = job.change else { panic!("no redeploy") };
         let expected = Submission {
             name: "a/b c".into(),
             jar: folder.path().join("orders.jar"),
@@ -194,7 +174,9 @@ mod tests {
             parallelism: 4,
             configuration: BTreeMap::from([("state.backend.type".into(), "rocksdb".into())]),
         };
-        assert_eq!((found.submission, found.savepoints), (expected, Some("s3://s".into())));
+        assert_eq!(found.deployment.itself(CheckpointInterval::from_secs(1).unwrap()), expected);
+        assert_eq!(job.deployment.as_ref(), Some(&found.deployment));
+        assert_eq!(found.savepoints.as_deref(), Some("s3://s"));
         assert_eq!(found.journal, folder.path().join("khaos.sqlite.a%2fb%20c.redeploy.json"));
     }
 
@@ -204,49 +186,20 @@ mod tests {
         assert_eq!(change(""), Change::Drive);
         assert_eq!(change("change = \"drive\"\n"), Change::Drive);
         assert_eq!(change("change = \"live\"\n"), Change::Live);
+        // Savepoints may go where the cluster puts them.
+        let change = config(REDEPLOY, TABLE).1.unwrap().job.change;
+        assert!(matches!(change, Change::Redeploy(Redeploy { savepoints: None, .. })));
+        // How a job is run may be said though nobody redeploys it.
+        assert_eq!(config("", TABLE).1.unwrap().job.change, Change::Drive);
     }
 
     #[test]
-    fn every_error_names_the_line_and_what_to_change() {
-        let table = |more: &str| format!("{TABLE}{more}");
-        for (keys, redeploy, says) in [
-            ("change = \"redploy\"\n", String::new(), ["line 5: ", "`redploy`", "`redeploy`"]),
-            (REDEPLOY, String::new(), ["line 5: ", "add [job.redeploy]", "jar"]),
-            ("", table(""), ["line 7: ", "change = \"redeploy\"", "leave the table out"]),
-            ("change = \"live\"\n", table(""), ["line 8: ", "change = \"redeploy\"", "leave"]),
-            ("change = \"redeploy\"\n", table(""), ["line 5: ", "max", "[job.interval]"]),
-            (REDEPLOY, TABLE.replace("orders", "other"), ["line 10: ", "other.jar", "folder"]),
-            (REDEPLOY, TABLE.replace("jar =", "jars ="), ["line 10: ", "`jars`", "`jar`"]),
-            (
-                REDEPLOY,
-                "[job.redeploy]\nparallelism = 1\n".into(),
-                ["line 9: ", "missing", "`jar`"],
-            ),
-            (REDEPLOY, TABLE.replace('4', "0"), ["line 11: ", "parallelism is 0", "runs with"]),
-            (
-                REDEPLOY,
-                table("savepoints = \"saved/here\"\n"),
-                ["line 12: ", "relative ('saved/here')", "file:///"],
-            ),
-            (
-                REDEPLOY,
-                table("[job.redeploy.flink]\nstate.backend.type = \"rocksdb\"\n"),
-                ["line 13: ", "begins with state", "in quotes"],
-            ),
-            (
-                REDEPLOY,
-                table("[job.redeploy.flink]\n\"a.b\" = 5\n"),
-                ["line 13: ", "value of a.b", "in quotes"],
-            ),
-        ] {
-            let message = config(keys, &redeploy).1.unwrap_err();
-            for said in says {
-                assert!(message.contains(said), "{keys}{redeploy} does not say {said}: {message}");
-            }
-            assert!(message.contains("khaos.toml: "), "{message}");
-        }
+    fn the_cluster_knows_the_directory_without_being_told_from_where_it_counts() {
         for directory in ["/s", "file:/s", "file:///s", "s3://bucket/s"] {
             assert!(is_absolute(directory), "{directory}");
+        }
+        for directory in ["s", "s/t", "./s", ":/s"] {
+            assert!(!is_absolute(directory), "{directory}");
         }
     }
 }

@@ -32,20 +32,20 @@ impl Kafka {
 #[serde(deny_unknown_fields)]
 pub(super) struct KafkaTable {
     bootstrap: Option<Spanned<String>>,
-    topics: Spanned<Vec<Spanned<String>>>,
+    pub(super) topics: Spanned<Vec<Spanned<String>>>,
     #[serde(default)]
-    other_sources: Vec<Spanned<String>>,
+    pub(super) other_sources: Vec<Spanned<String>>,
     config: Option<Spanned<PathBuf>>,
 }
 
 /// What stands there, where relative paths count from `folder`.
-pub(super) fn checked(table: Spanned<KafkaTable>, folder: &Path) -> Result<Kafka, Wrong> {
+pub(super) fn checked(table: &Spanned<KafkaTable>, folder: &Path) -> Result<Kafka, Wrong> {
     let whole = table.span();
-    let KafkaTable { bootstrap, topics, other_sources, config } = table.into_inner();
+    let KafkaTable { bootstrap, topics, other_sources, config } = table.get_ref();
     if topics.get_ref().is_empty() {
         return wrong(topics.span(), "topics names none: name every topic that the job reads");
     }
-    let place = match (&config, &bootstrap) {
+    let place = match (config, bootstrap) {
         (Some(config), _) => config.span(),
         (None, Some(bootstrap)) => bootstrap.span(),
         (None, None) => {
@@ -53,11 +53,11 @@ pub(super) fn checked(table: Spanned<KafkaTable>, folder: &Path) -> Result<Kafka
             return wrong(whole, what);
         }
     };
-    let topics = names("topics", topics.into_inner())?;
+    let topics = names("topics", topics.get_ref())?;
     let other_sources = names("other_sources", other_sources)?;
     let kafka = Kafka {
-        bootstrap: bootstrap.map(Spanned::into_inner),
-        config: config.map(|config| folder.join(config.into_inner())),
+        bootstrap: bootstrap.as_ref().map(|text| text.get_ref().clone()),
+        config: config.as_ref().map(|config| folder.join(config.get_ref())),
         reads: Reads { topics, other_sources },
     };
     match kafka.settings() {
@@ -67,18 +67,17 @@ pub(super) fn checked(table: Spanned<KafkaTable>, folder: &Path) -> Result<Kafka
 }
 
 /// Names, each of them once.
-fn names(key: &str, list: Vec<Spanned<String>>) -> Result<Vec<String>, Wrong> {
+fn names(key: &str, list: &[Spanned<String>]) -> Result<Vec<String>, Wrong> {
     let mut names: Vec<String> = Vec::new();
     for name in list {
-        let place = name.span();
-        let name = name.into_inner();
+        let (place, name) = (name.span(), name.get_ref());
         if name.trim().is_empty() {
             return wrong(place, format!("{key} has an empty name: leave it out"));
         }
-        if names.contains(&name) {
+        if names.contains(name) {
             return wrong(place, format!("{key} names {name} twice: leave one out"));
         }
-        names.push(name);
+        names.push(name.clone());
     }
     Ok(names)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use khaos_adapters::flink::{Flink, Recovered, Redeployer, Submission};
+use khaos_adapters::flink::{Description, Flink, Recovered, Redeployer, Submission};
 use khaos_adapters::lab::{Delivered, PacedJob, delivered};
 use khaos_control::contract;
 use khaos_control::ports::{Actuator, Jobs, Metrics, PortError};
@@ -65,7 +65,8 @@ impl<'a> Redeployed<'a> {
     }
 
     fn with(&self, submission: Submission, savepoints: Option<String>) -> Redeployer {
-        Redeployer::new(self.cluster.flink.clone(), submission, savepoints, self.journal())
+        let described = Description::of(submission).unwrap();
+        Redeployer::new(self.cluster.flink.clone(), described, savepoints, self.journal())
     }
 
     async fn now(&self) -> JobRun {
@@ -267,7 +268,8 @@ async fn goes_back_when_its_slot_is_taken(version: &str, port_base: u16) {
     let flink = Flink::at(cluster.lab.rest_url(), clock).unwrap();
     let hasty = flink.describe(&before.key).await.unwrap();
     assert_eq!(hasty.checkpointing.interval, secs(12 * OWN_S));
-    let redeployer = Redeployer::new(flink, job.submission.clone(), None, job.journal());
+    let described = Description::of(job.submission.clone()).unwrap();
+    let redeployer = Redeployer::new(flink, described, None, job.journal());
     let makes_room = async {
         cluster
             .wait_for("it to go back", 180.0, async || {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
-use khaos_adapters::flink::{Redeployer, Submission};
+use khaos_adapters::flink::{Description, Redeployer, Submission};
 use khaos_adapters::lab::PacedJob;
 use khaos_adapters::sqlite::SqliteStore;
 use khaos_control::ports::{Actuator, Store};
@@ -86,7 +86,8 @@ fn khaos_run_sees_a_job_on_flink_1_20() {
 /// Dies between the stop of the job and its new start; the journal is all that is left of it.
 async fn dies_redeploying(cluster: &Cluster, run: &JobRun, submission: Submission, journal: &Path) {
     let flink = cluster.flink.clone();
-    let redeployer = Redeployer::new(flink, submission, None, journal.to_owned());
+    let described = Description::of(submission).unwrap();
+    let redeployer = Redeployer::new(flink, described, None, journal.to_owned());
     let stopped = cluster.wait_for("the savepoint", 180.0, async || {
         let intent: Value = serde_json::from_slice(&std::fs::read(journal).ok()?).unwrap();
         intent["savepoint"].is_string().then_some(())
@@ -122,7 +123,7 @@ async fn recovers_on(version: &str, port_base: u16) {
     let config = format!(
         "[flink]\nurl = {url}\n[[job]]\nname = \"left\"\nmode = \"auto\"\nchange = \"redeploy\"\n\
          objectives.recovery = \"1m\"\ninterval.max = \"1m\"\n\
-         [job.redeploy]\njar = {jar}\narguments = {arguments}\nparallelism = 1\n",
+         [job.deployment]\njar = {jar}\narguments = {arguments}\nparallelism = 1\n",
         url = json!(cluster.lab.rest_url()),
         jar = json!(submission.jar),
         arguments = json!(submission.arguments),

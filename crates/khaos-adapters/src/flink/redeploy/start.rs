@@ -7,7 +7,7 @@ use khaos_control::ports::PortError;
 use serde_json::json;
 
 use super::{ARRIVES_MS, POLL_MS};
-use crate::flink::Submission;
+use crate::flink::Description;
 use crate::flink::deployment::{has_ended, name, status};
 use crate::flink::messages::{CheckpointStatistics, Exceptions, JobDetails, OwnCheckpoints};
 use crate::flink::rest::Rest;
@@ -39,10 +39,10 @@ pub(super) fn settings(own: OwnCheckpoints) -> [(&'static str, String); 2] {
 /// Submits it and waits until it runs as it was meant to; otherwise says why it does not.
 pub(super) async fn start(
     rest: &Rest,
-    submission: &Submission,
+    job: &Description,
     wanted: Wanted<'_>,
 ) -> Result<(), String> {
-    match submit(rest, submission, wanted).await {
+    match submit(rest, job, wanted).await {
         Ok(()) => comes_up(rest, wanted).await,
         // It may have been taken all the same.
         Err(why @ PortError::Unavailable(_)) => came_up(rest, wanted, &why).await,
@@ -54,19 +54,19 @@ pub(super) async fn start(
 /// that runs.
 pub(super) async fn once_more(
     rest: &Rest,
-    submission: &Submission,
+    job: &Description,
     wanted: Wanted<'_>,
 ) -> Result<(), String> {
-    match submit(rest, submission, wanted).await {
+    match submit(rest, job, wanted).await {
         Ok(()) => comes_up(rest, wanted).await,
         Err(why) => came_up(rest, wanted, &why).await,
     }
 }
 
-async fn submit(rest: &Rest, submission: &Submission, wanted: Wanted<'_>) -> Result<(), PortError> {
+async fn submit(rest: &Rest, job: &Description, wanted: Wanted<'_>) -> Result<(), PortError> {
     let configured = settings(wanted.own)
         .into_iter()
-        .fold(submission.clone(), |submission, (key, value)| submission.with(key, value));
+        .fold(job.itself_ms(wanted.own.interval), |job, (key, value)| job.with(key, value));
     configured.run(rest, wanted.id, Some(wanted.savepoint)).await
 }
 
@@ -203,8 +203,10 @@ mod tests {
     use khaos_control::clock::Clock;
     use khaos_control::core::units::Timestamp;
 
+    use serde_json::Value;
+
     use super::*;
-    use crate::flink::stub;
+    use crate::flink::{Submission, stub};
 
     const OWN: OwnCheckpoints = OwnCheckpoints { interval: 4_000, min_pause: 0, timeout: 1 };
 
@@ -276,6 +278,53 @@ mod tests {
         assert_eq!(up, Err("it started from file:/other instead of file:/s".to_owned()));
         let why = of(Told { state: "RESTARTING", completed: 1, ..WELL }).0.unwrap_err();
         assert_eq!(why, "it failed 3 times before it ran: too bad");
+    }
+
+    /// A job whose code sets its interval comes up with the one that was meant all the same.
+    #[test]
+    fn a_job_is_told_the_interval_that_it_is_started_with() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let jar = folder.path().join("a.jar");
+        std::fs::write(&jar, "a jar").unwrap();
+        let job = Description::of(Submission {
+            name: "orders".to_owned(),
+            jar,
+            entry_class: None,
+            arguments: vec!["--every={interval:ms}".to_owned(), "{input:orders}".to_owned()],
+            parallelism: 1,
+            configuration: [("k".to_owned(), "{interval:s}".to_owned())].into(),
+        });
+        let job = job.unwrap();
+        let ran = Arc::new(Mutex::new(Value::Null));
+        let running = Arc::clone(&ran);
+        let started = runtime.block_on(async move {
+            let url = stub::serve(move |request, body| {
+                let answer = match request {
+                    "GET /jars" => json!({ "files": [] }),
+                    "POST /jars/upload" => json!({ "filename": "/somewhere/1_a.jar" }),
+                    "POST /jars/1_a.jar/run" => {
+                        *running.lock().unwrap() = serde_json::from_str(body).unwrap();
+                        json!({ "jobid": "n" })
+                    }
+                    _ => return WELL.answer(1, request),
+                };
+                ("200 OK", answer.to_string())
+            });
+            let clock = Clock::anchored(Timestamp(0)).times(1_000);
+            let rest = Rest::at(&url.await, clock).unwrap();
+            let id = EngineJobId("n".to_owned());
+            let wanted = Wanted { id: &id, own: OWN, savepoint: "file:/s", tries: Some(TRIES) };
+            start(&rest, &job, wanted).await
+        });
+        assert_eq!(started, Ok(()));
+        let ran = ran.lock().unwrap();
+        assert_eq!(ran["programArgsList"], json!(["--every=4000", "orders"]));
+        let configuration = &ran["flinkConfiguration"];
+        assert_eq!(
+            (&configuration["k"], &configuration[INTERVAL]),
+            (&json!("4"), &json!("4000 ms"))
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use khaos_adapters::flink::{Flink, FlinkClones, Redeployer, Submission};
+use khaos_adapters::flink::{Description, Flink, FlinkClones, Redeployer, Submission};
 use khaos_adapters::lab::{Lab, LabConfig, LabInjector, LabTarget, PacedJob, PacedLog, Then};
 use khaos_control::clock::Clock;
 use khaos_core::job::JobKey;
@@ -42,7 +42,7 @@ pub(super) struct Cluster {
 pub(super) struct Contestant {
     pub(super) policy: Policy,
     pub(super) target: LabTarget,
-    submission: Submission,
+    described: Description,
 }
 
 impl Contestant {
@@ -102,8 +102,9 @@ impl Cluster {
                     .into(),
                 ..begins
             };
-            let (target, submission) = (lab.submit(&copy).await?, lab.submission(&copy));
-            contestants.push(Contestant { policy: *policy, target, submission });
+            let described = Description::of(lab.submission(&copy))?;
+            let target = lab.submit(&copy).await?;
+            contestants.push(Contestant { policy: *policy, target, described });
         }
         Ok(Self {
             clock,
@@ -126,8 +127,8 @@ impl Cluster {
     /// What changes the interval of `contestant` by redeploying it.
     pub(super) fn redeployer(&self, contestant: &Contestant) -> Redeployer {
         let journal = self.folder.join(format!("{}.redeploy", contestant.target.name()));
-        let submission = contestant.submission.clone();
-        Redeployer::new(Flink::clone(&self.flink), submission, None, journal)
+        let described = contestant.described.clone();
+        Redeployer::new(Flink::clone(&self.flink), described, None, journal)
     }
 
     /// Lets `contestant` read what arrives from now on.
