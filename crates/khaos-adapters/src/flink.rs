@@ -83,6 +83,11 @@ impl Flink {
         Ok(Self { rest: Rest::at(url, clock)?, deployments: Arc::default() })
     }
 
+    /// Where its REST API is.
+    pub fn url(&self) -> &str {
+        self.rest.base()
+    }
+
     fn deployments(&self) -> MutexGuard<'_, BTreeMap<EngineJobId, Deployment>> {
         self.deployments.lock().unwrap_or_else(PoisonError::into_inner)
     }

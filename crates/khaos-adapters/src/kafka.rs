@@ -6,6 +6,7 @@
 //! A [`Cluster`] waits for answers in the thread that asks.
 
 pub mod admin;
+pub mod clones;
 mod delivery;
 mod ends;
 pub mod error;
@@ -29,6 +30,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub use error::KafkaError;
@@ -218,6 +220,24 @@ pub(crate) fn not_made(error: &Native) -> KafkaError {
         error => error.to_string(),
     };
     KafkaError::Settings(SettingsError { place: "settings of the Kafka client".to_owned(), why })
+}
+
+/// Does `work` in a thread of its own, because clients of Kafka wait. It goes on until its end when nobody waits
+/// for it any more. `doing` is what it is, should there be no thread.
+async fn in_thread<T: Send + 'static, E: From<KafkaError> + Send + 'static>(
+    doing: &str,
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
+    let (tell, told) = oneshot::channel();
+    let no_answer = |why: String| KafkaError::Other { doing: doing.to_owned(), why };
+    std::thread::Builder::new()
+        .name("kafka-asking".to_owned())
+        .spawn(move || tell.send(work()).is_ok())
+        .map_err(|error| no_answer(format!("there is no thread for it: {error}")))?;
+    match told.await {
+        Ok(done) => done,
+        Err(_) => Err(no_answer("it had no end".to_owned()).into()),
+    }
 }
 
 /// Lets librdkafka tell `consumer`'s context what it has to tell. Takes [`BETWEEN`].

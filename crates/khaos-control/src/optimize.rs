@@ -25,8 +25,6 @@ use crate::profile::complete;
 const LOOK_BACK_S: f64 = 3.0 * 86_400.0;
 /// For how long it is remembered what a redeploy cost, s: a week.
 const REMEMBERED_S: f64 = 7.0 * 86_400.0;
-/// Since the first record.
-pub(crate) const EVER: Span = Span { from: Timestamp(i64::MIN), to: Timestamp(i64::MAX) };
 
 /// Models made ready to predict, and which.
 #[derive(Clone)]
@@ -88,7 +86,7 @@ impl Optimize {
     /// what the latest models rest on.
     pub async fn fit(&self, job: &JobKey) -> Result<(), ReconcileError> {
         let shape = self.jobs.describe(job).await?.shape;
-        let records = self.store.range(job, Kind::Failure, EVER).await?;
+        let records = self.store.range(job, Kind::Failure, Span::EVER).await?;
         let of_shape = |record: &&Arc<Record>| record.failure().is_some_and(|f| f.shape == shape);
         let records: Vec<&Arc<Record>> = records.iter().filter(of_shape).collect();
         let failures: Vec<&Failure> =
@@ -123,7 +121,7 @@ impl Optimize {
         shape: &JobShape,
         drifted_at: Option<Timestamp>,
     ) -> Result<Vec<Arc<Record>>, ReconcileError> {
-        let since = Span { from: drifted_at.unwrap_or(EVER.from), ..EVER };
+        let since = Span { from: drifted_at.unwrap_or(Span::EVER.from), ..Span::EVER };
         let mut campaign: Vec<Arc<Record>> = Vec::new();
         for designed in self.store.range(job, Kind::Design, since).await?.iter().rev() {
             let Some(design) = designed.design() else { continue };
@@ -226,7 +224,7 @@ impl Optimize {
         job: &JobKey,
         run: Option<&JobRun>,
     ) -> Result<bool, ReconcileError> {
-        let all = self.store.range(job, Kind::Models, EVER).await?;
+        let all = self.store.range(job, Kind::Models, Span::EVER).await?;
         let earned = all.iter().filter_map(|record| record.models()).filter(|m| m.earned());
         let shapes = earned.filter_map(|models| models.shape.as_ref());
         Ok(run.is_some_and(|run| shapes.into_iter().any(|shape| *shape != run.shape)))
@@ -254,7 +252,7 @@ pub(crate) async fn models_of(
     job: &JobKey,
     shape: &JobShape,
 ) -> Result<Option<Arc<Record>>, PortError> {
-    let all = store.range(job, Kind::Models, EVER).await?;
+    let all = store.range(job, Kind::Models, Span::EVER).await?;
     let of_shape =
         |record: &Record| record.models().is_some_and(|m| m.shape.as_ref() == Some(shape));
     Ok(all.into_iter().rfind(|record| of_shape(record)))

@@ -14,13 +14,12 @@ use khaos_core::job::JobKey;
 use khaos_core::observe::{Observation, StretchShape};
 use khaos_core::profile::{Design, IntervalBounds, PlannedTrial, Trial, design, further};
 use khaos_core::record::{Fact, Kind, Record, RecordId};
-use khaos_core::units::{CheckpointInterval, Seconds};
+use khaos_core::units::{CheckpointInterval, Seconds, Span};
 use thiserror::Error;
 
 pub use self::subject::{Spoilt, Subject};
 use crate::ReconcileError;
 use crate::clock::Clock;
-use crate::optimize::EVER;
 use crate::ports::{Checkpoints, Clones, FaultInjector, Jobs, Metrics, Store, WorkloadLog};
 
 /// Beside two intervals, what the worst moment may keep a trial waiting, s.
@@ -62,6 +61,25 @@ pub struct CloneBudget {
     pub at_once: u32,
     /// Minutes of all clones together, counting each trial with the longest it may take.
     pub clone_minutes: f64,
+}
+
+impl CloneBudget {
+    /// How many trials it allows at intervals up to the largest of `bounds`, each counted with the longest it may
+    /// take.
+    pub fn trials(
+        self,
+        patience: Patience,
+        bounds: IntervalBounds,
+    ) -> Result<usize, BudgetTooSmall> {
+        let StretchShape { lead_s, hold_s } = patience.stretch(bounds.max());
+        let trial_minutes = (lead_s + hold_s) / 60.0;
+        let Self { at_once, clone_minutes } = self;
+        let trials = (clone_minutes / trial_minutes).floor();
+        if trials < 1.0 || at_once == 0 {
+            return Err(BudgetTooSmall { clone_minutes, at_once, trial_minutes });
+        }
+        Ok(trials as usize)
+    }
 }
 
 /// A budget that does not allow a single trial.
@@ -137,7 +155,7 @@ impl Profile {
     ) -> Result<Option<(Arc<Record>, Design)>, ReconcileError> {
         let Some(record) = self.store.latest(job, Kind::Models).await? else { return Ok(None) };
         let Some(models) = record.models() else { return Ok(None) };
-        let designs = self.store.range(job, Kind::Design, EVER).await?;
+        let designs = self.store.range(job, Kind::Design, Span::EVER).await?;
         let mut run = 0;
         for designed in designs.iter().rev() {
             for trial in &self.store.children(designed.id()).await? {
@@ -150,7 +168,7 @@ impl Profile {
                 break;
             }
         }
-        if run >= self.affordable()? {
+        if run >= self.budget.trials(self.patience, self.bounds)? {
             return Ok(None);
         }
         let planned = further(&models.recovery, observation, self.bounds, self.objective);
@@ -171,7 +189,7 @@ impl Profile {
         mut plan: Design,
     ) -> Result<(), ReconcileError> {
         self.clones.sweep(job).await?;
-        plan.trials.truncate(self.affordable()?);
+        plan.trials.truncate(self.budget.trials(self.patience, self.bounds)?);
         let designed = self.append(job, parent, Fact::Design(plan.clone())).await?;
         let done = self.done(designed.id()).await?;
         let missing = (0_u32..)
@@ -184,18 +202,6 @@ impl Profile {
                 self.append(job, designed.id(), Fact::Trial(trial)).await.map(drop)
             })
             .await
-    }
-
-    /// How many trials the budget allows, each counted with the longest it may take.
-    fn affordable(&self) -> Result<usize, BudgetTooSmall> {
-        let StretchShape { lead_s, hold_s } = self.patience.stretch(self.bounds.max());
-        let trial_minutes = (lead_s + hold_s) / 60.0;
-        let CloneBudget { at_once, clone_minutes } = self.budget;
-        let trials = (clone_minutes / trial_minutes).floor();
-        if trials < 1.0 || at_once == 0 {
-            return Err(BudgetTooSmall { clone_minutes, at_once, trial_minutes });
-        }
-        Ok(trials as usize)
     }
 
     async fn done(&self, design: &RecordId) -> Result<Vec<u32>, ReconcileError> {

@@ -163,6 +163,9 @@ pub struct Span {
 }
 
 impl Span {
+    /// All time.
+    pub const EVER: Self = Self { from: Timestamp(i64::MIN), to: Timestamp(i64::MAX) };
+
     /// The `seconds` before `to`.
     pub fn last(seconds: f64, to: Timestamp) -> Self {
         Self { from: to.plus_secs(-seconds), to }

@@ -21,7 +21,7 @@ use crate::record::RecordArgs;
 use crate::recording::RecordingCommand;
 use crate::replay::ReplayArgs;
 use crate::simulate::{Comparison, Policy, Simulation, usual_failures};
-use crate::{demo, input, run, table};
+use crate::{demo, input, observe, profile, run, table};
 
 /// Keeps stream-processing jobs inside their recovery and latency objectives by choosing, all the
 /// time, how often they checkpoint.
@@ -57,6 +57,15 @@ enum Command {
     /// A recording of a topic: show, verify, export its rates.
     #[command(subcommand)]
     Recording(RecordingCommand),
+    /// The first phase: follow a job, change nothing, and conclude which loads matter.
+    ///
+    /// Every minute is in the store as soon as it is over, also those that khaos run records there: they count.
+    Observe(ObserveArgs),
+    /// The second phase: trials on clones of the job, each broken at its worst moment and measured.
+    ///
+    /// The job itself is left alone. Every trial is in the store as soon as it is done; whatever ends khaos, the
+    /// next one removes what it left and goes on from there. Ctrl-C ends the clones first.
+    Profile(ProfileArgs),
     /// Follow a job for as long as it lives: observe, recommend, or keep it in its objectives.
     ///
     /// Every decision that says something new is one line on standard output, logs go to standard
@@ -122,6 +131,33 @@ struct SimulateArgs {
 }
 
 #[derive(Debug, Args)]
+struct ObserveArgs {
+    /// What to follow (TOML; docs/khaos.toml explains every key).
+    #[arg(long, default_value = "khaos.toml")]
+    config: PathBuf,
+    /// For how long, as in 2h; minutes that are in the store count. An hour when not given, or as long as a trial
+    /// replays where that is longer.
+    #[arg(long = "for", value_name = "TIME", value_parser = seconds)]
+    length: Option<Seconds>,
+    /// One JSON document on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ProfileArgs {
+    /// What to make clones of, and how (TOML; docs/khaos.toml explains every key).
+    #[arg(long, default_value = "khaos.toml")]
+    config: PathBuf,
+    /// Only say which trials would be run, and what they may cost.
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON document on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct RunArgs {
     /// What to follow, and what for (TOML; docs/khaos.toml explains every key).
     #[arg(long, default_value = "khaos.toml")]
@@ -145,6 +181,8 @@ impl Cli {
             Command::Record(args) => args.run()?,
             Command::Replay(args) => return args.run(),
             Command::Recording(command) => return command.run(),
+            Command::Observe(args) => observe::run(&args.config, args.length, args.json)?,
+            Command::Profile(args) => profile::run(&args.config, args.dry_run, args.json)?,
             Command::Run(args) => run::run(&args.config, args.json)?,
         }
         Ok(ExitCode::SUCCESS)

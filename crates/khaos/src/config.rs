@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use khaos_adapters::flink::Description;
+use khaos_control::profile::Patience;
 use khaos_core::job::JobKey;
 use khaos_core::optimize::{Confidence, Objective, Objectives};
 use khaos_core::profile::IntervalBounds;
@@ -100,6 +101,14 @@ impl Job {
             (_, max) => max.map_or(own, |max| max.min(own)),
         };
         IntervalBounds::new(self.min.min(max), max).expect("the smaller of two is not above")
+    }
+
+    /// How long a trial is given.
+    pub fn patience(&self) -> Patience {
+        self.profile.as_ref().map_or_else(Patience::default, |profiling| Patience {
+            lead: profiling.lead,
+            recovery: profiling.recovery,
+        })
     }
 }
 

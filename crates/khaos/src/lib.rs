@@ -1,7 +1,8 @@
 //! The only place where things are wired, printed and served.
 //!
 //! [`cli`] is what the user can type, [`config`] and [`input`] read the files that they name. [`run`]
-//! follows a real job, [`drive`] drives one by hand, both in real time ([`mod@clock`]); [`doctor`]
+//! follows a real job, [`observe`] and [`profile`] are its first two phases by themselves, [`drive`] drives one by
+//! hand, all in real time ([`mod@clock`]); [`doctor`]
 //! says whether that can be done; [`lab`] starts a real Flink, [`recording`] shows what was recorded of
 //! a topic. [`demo`] tells the story of the three phases; [`simulate`] lives a day under each
 //! policy and [`score`] judges it; [`report`] draws a day from its records, [`mod@table`] prints what
@@ -17,9 +18,12 @@ mod duration;
 pub mod fit;
 pub mod forecast;
 pub mod input;
+mod judged;
 pub mod kafka;
 pub mod lab;
+pub mod observe;
 pub mod output;
+pub mod profile;
 pub mod progress;
 pub mod record;
 pub mod recording;
@@ -29,6 +33,7 @@ pub mod run;
 pub mod score;
 pub mod simulate;
 pub mod table;
+mod wired;
 
 use khaos_core::units::Timestamp;
 

@@ -298,7 +298,7 @@ fn cut_document(cut: Option<&Cut>) -> Value {
 
 /// A moment as people write it, to the second. Source: H. Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms", `civil_from_days`.
-fn utc(ms: i64) -> String {
+pub(crate) fn utc(ms: i64) -> String {
     let seconds = ms.div_euclid(1_000);
     let (days, of_day) = (seconds.div_euclid(86_400) + 719_468, seconds.rem_euclid(86_400));
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));

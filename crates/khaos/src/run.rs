@@ -11,9 +11,6 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use khaos_adapters::flink::{Flink, LiveInterval, Redeployer};
-use khaos_adapters::kafka::load::KafkaLoad;
-use khaos_adapters::prometheus::Prometheus;
-use khaos_adapters::sqlite::SqliteStore;
 use khaos_control::ReconcileError;
 use khaos_control::act::Act;
 use khaos_control::act::driver::Driver;
@@ -30,10 +27,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::telling::Telling;
 use crate::clock;
-use crate::config::{Change, Job, Kafka, Mode, Redeploy, read};
-use crate::input::BadInput;
+use crate::config::{Change, Job, Mode, Redeploy, read};
 use crate::output::say;
 use crate::simulate::watched::Watched;
+use crate::wired::Wired;
 
 /// Between two looks for a job or a cluster that is not there, s.
 const LOOK_S: f64 = 10.0;
@@ -152,20 +149,7 @@ pub fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
     let config = read(path)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let clock = clock::anchored();
-        let flink = Flink::at(&config.flink, clock)
-            .map_err(|error| BadInput(format!("{}: url in [flink]: {error}", path.display())))?;
-        let flink = Arc::new(flink);
-        let metrics: Arc<dyn Metrics> = match &config.prometheus {
-            Some(url) => Arc::new(Prometheus::at(url, clock).map_err(|error| {
-                BadInput(format!("{}: url in [prometheus]: {error}", path.display()))
-            })?),
-            None => flink.clone(),
-        };
-        let metrics = match &config.job.kafka {
-            Some(kafka) => of_kafka(kafka, metrics, &flink, clock).context("[job.kafka]")?,
-            None => metrics,
-        };
-        let store = Arc::new(SqliteStore::open(&config.store)?);
+        let Wired { flink, metrics, store, .. } = Wired::to(&config, path, clock)?;
         let actuator = tokio::select! {
             biased;
             asked = asked_to_end() => return asked.context("signals cannot be received"),
@@ -200,17 +184,6 @@ pub fn run(path: &Path, as_json: bool) -> anyhow::Result<()> {
         }
         ended
     })
-}
-
-/// `metrics`, but what arrives and what waits, which Kafka tells.
-fn of_kafka(
-    kafka: &Kafka,
-    metrics: Arc<dyn Metrics>,
-    flink: &Arc<Flink>,
-    clock: Clock,
-) -> anyhow::Result<Arc<dyn Metrics>> {
-    let (flink, settings) = (flink.as_ref().clone(), kafka.settings()?);
-    Ok(Arc::new(KafkaLoad::new(metrics, flink, &settings, kafka.reads.clone(), clock)?))
 }
 
 /// What changes the interval of `job`. A redeploy that a khaos before this one left unfinished is ended

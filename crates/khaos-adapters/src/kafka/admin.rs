@@ -15,12 +15,11 @@ use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
 use rdkafka::groups::GroupInfo;
 use rdkafka::metadata::MetadataTopic;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::error::{is_no_topic, may_pass};
 use super::hearing::Hearing;
-use super::{Cluster, Failed, KafkaError, KafkaSettings, PATIENCE, listen, not_made};
+use super::{Cluster, Failed, KafkaError, KafkaSettings, PATIENCE, in_thread, listen, not_made};
 pub use transactions::Transaction;
 
 /// How long a group may have members yet. One that died is a member until its session times out: 45 s by default.
@@ -105,21 +104,8 @@ impl Admin {
         work: impl FnOnce(&Hands) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
         let (settings, runtime) = (self.settings.clone(), Handle::current());
-        let (tell, told) = oneshot::channel();
-        let ask = move || match Hands::at(settings, runtime) {
-            // The clients end after the answer.
-            Ok(hands) => tell.send(work(&hands)).is_ok(),
-            Err(error) => tell.send(Err(error)).is_ok(),
-        };
-        let no_answer = |why: String| KafkaError::Other {
-            doing: format!("asking {}", self.settings.bootstrap()),
-            why,
-        };
-        std::thread::Builder::new()
-            .name("kafka-admin".to_owned())
-            .spawn(ask)
-            .map_err(|error| no_answer(format!("there is no thread for it: {error}")))?;
-        told.await.unwrap_or_else(|_| Err(no_answer("the question had no end".to_owned())))
+        let doing = format!("asking {}", settings.bootstrap());
+        in_thread(&doing, move || work(&Hands::at(settings, runtime)?)).await
     }
 }
 

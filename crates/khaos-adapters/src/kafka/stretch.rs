@@ -138,7 +138,7 @@ impl TopicEvents {
     }
 
     /// The event that is due first. Whoever waits for it may do something else now and then.
-    async fn next(&mut self) -> Result<Option<(i64, Event<'_>)>, KafkaError> {
+    pub(super) async fn next(&mut self) -> Result<Option<(i64, Event<'_>)>, KafkaError> {
         if let Some(partition) = self.taken.take() {
             let mut wait = Wait::begun();
             while !self.fill(partition, &mut wait)? {

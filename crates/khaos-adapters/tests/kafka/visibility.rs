@@ -191,7 +191,7 @@ async fn visibility_is_interval_and_duration() {
     let cache = std::env::var_os("KHAOS_CACHE").map(PathBuf::from);
     let cache = cache.unwrap_or(workspace.join("target/lab-cache"));
     let config = LabConfig {
-        port_base: 28_800,
+        port_base: 26_000,
         task_managers: 1,
         kafka: Some(LabKafka::default()),
         ..LabConfig::new(dir.path().join("lab"), cache)

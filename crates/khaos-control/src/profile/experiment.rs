@@ -65,6 +65,7 @@ impl Profile {
         };
         let deadline = began_at.plus_secs(lead_s + planned.interval.seconds());
         subject.until_steady(deadline).await?;
+        subject.refuse_other_interval(planned.interval).await?;
         // Every trial fails at the same place of its stretch, but for an interval: the load that it
         // was planned for is there.
         self.clock.sleep_until(began_at.plus_secs(lead_s)).await;

@@ -53,6 +53,17 @@ pub enum Spoilt {
     /// There was no steady state to compare with.
     #[error("it did not become steady: {0}")]
     NotSteady(#[from] NotSteady),
+    /// It is no copy at the interval that was to be tried.
+    #[error(
+        "it checkpoints every {is} and not every {wanted}: the job's code sets the interval, so it has to be \
+         given to it as an argument"
+    )]
+    Interval {
+        /// In force.
+        is: CheckpointInterval,
+        /// To be tried.
+        wanted: CheckpointInterval,
+    },
     /// There is no worst moment without checkpoints.
     #[error("it completed no checkpoint")]
     NoCheckpoint,
@@ -71,6 +82,15 @@ impl Subject<'_> {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Refuses a deployment that does not checkpoint every `wanted`, but for what rounding makes of it.
+    pub async fn refuse_other_interval(&self, wanted: CheckpointInterval) -> Result<(), Spoilt> {
+        let is = self.jobs.run(self.id).await?.checkpointing.interval;
+        if is.secs().abs_diff(wanted.secs()) <= 1 {
+            return Ok(());
+        }
+        Err(Spoilt::Interval { is, wanted })
     }
 
     /// Waits for the moment at which a failure costs most where a checkpoint comes every `interval`:

@@ -9,6 +9,7 @@ mod clones;
 mod contract;
 mod dead_man;
 mod endurance;
+mod kafka_clones;
 mod orphans;
 mod prometheus;
 mod proxy;

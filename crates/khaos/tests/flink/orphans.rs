@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use khaos_adapters::flink::{Flink, FlinkClones, Submission};
+use khaos_adapters::flink::{Flink, Submission};
 use khaos_adapters::lab::{LabInjector, PacedLog, status};
 use khaos_control::clock::Clock;
 use khaos_control::ports::{
@@ -32,9 +32,9 @@ use crate::arena::{Arena, Wanted, clones};
 use crate::bench::{Khaos, RATE, in_real_time};
 
 /// Where a life is told what it lives for.
-const LIFE: &str = "KHAOS_TEST_LIFE";
+pub(crate) const LIFE: &str = "KHAOS_TEST_LIFE";
 /// What goes before each step that is said.
-const STEP: &str = "step: ";
+pub(crate) const STEP: &str = "step: ";
 const TASK_MANAGERS: u8 = 3;
 /// Lives that may end before the step that is waited for.
 const LIVES: u32 = 5;
@@ -89,28 +89,6 @@ impl Life {
         }
     }
 
-    /// In a process of its own: what it says, step by step.
-    fn begins(&self) -> (Khaos, UnboundedReceiver<String>) {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", "orphans::a_life_of_khaos", "--ignored", "--nocapture"])
-            .env(LIFE, serde_json::to_string(self).unwrap())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let mut khaos = Khaos(command.spawn().unwrap());
-        let stdout = BufReader::new(khaos.0.stdout.take().unwrap());
-        let (sender, steps) = unbounded_channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                // The test program may have begun the line.
-                if let Some((_, step)) = line.split_once(STEP) {
-                    let _ = sender.send(step.to_owned());
-                }
-            }
-        });
-        (khaos, steps)
-    }
-
     /// One campaign of one small trial, every step of it said.
     async fn lived(self) {
         let clock = khaos::clock::anchored().times(self.speed);
@@ -144,6 +122,28 @@ impl Life {
     }
 }
 
+/// The test `test` of this program in a process of its own, which is told `life`: what it says, step by step.
+pub(crate) fn begins(test: &str, life: &impl Serialize) -> (Khaos, UnboundedReceiver<String>) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env(LIFE, serde_json::to_string(life).unwrap())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut khaos = Khaos(command.spawn().unwrap());
+    let stdout = BufReader::new(khaos.0.stdout.take().unwrap());
+    let (sender, steps) = unbounded_channel();
+    std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            // The test program may have begun the line.
+            if let Some((_, step)) = line.split_once(STEP) {
+                let _ = sender.send(step.to_owned());
+            }
+        }
+    });
+    (khaos, steps)
+}
+
 /// What a campaign needs, on these.
 fn profile(
     clock: Clock,
@@ -171,14 +171,14 @@ fn profile(
 }
 
 /// Says what is done through a port, before and after.
-struct Said<T>(Arc<T>);
+pub(crate) struct Said<T: ?Sized>(pub(crate) Arc<T>);
 
-fn say(step: &str) {
+pub(crate) fn say(step: &str) {
     println!("{STEP}{step}");
 }
 
 #[async_trait]
-impl CloneHost for Said<FlinkClones> {
+impl<T: CloneHost + ?Sized> CloneHost for Said<T> {
     async fn launch(&self, spec: &CloneSpec) -> Result<EngineJobId, PortError> {
         say("launch");
         let launched = self.0.launch(spec).await?;
@@ -203,7 +203,7 @@ impl CloneHost for Said<FlinkClones> {
 }
 
 #[async_trait]
-impl WorkloadLog for Said<PacedLog> {
+impl<T: WorkloadLog + ?Sized> WorkloadLog for Said<T> {
     async fn recorded(&self, job: &JobKey) -> Result<Span, PortError> {
         self.0.recorded(job).await
     }
@@ -222,7 +222,7 @@ impl WorkloadLog for Said<PacedLog> {
 }
 
 #[async_trait]
-impl FaultInjector for Said<LabInjector> {
+impl<T: FaultInjector + ?Sized> FaultInjector for Said<T> {
     async fn aim(&self, clone: &CloneId) -> Result<(), PortError> {
         self.0.aim(clone).await
     }
@@ -239,7 +239,7 @@ impl FaultInjector for Said<LabInjector> {
 /// another.
 async fn lives_until(arena: &Arena, step: &str) -> Khaos {
     for _ in 0..LIVES {
-        let (khaos, mut steps) = Life::of(arena).await.begins();
+        let (khaos, mut steps) = begins("orphans::a_life_of_khaos", &Life::of(arena).await);
         while let Some(said) = steps.recv().await {
             if said == step {
                 return khaos;

@@ -3,55 +3,22 @@
 use std::sync::Arc;
 
 use khaos_core::job::JobKey;
-use khaos_core::optimize::{Arriving, Goals, Models, RecoveryParameters};
+use khaos_core::optimize::{Arriving, Goals, Models};
 use khaos_core::profile::{Recovery, Trial};
 use khaos_core::record::Record;
 use khaos_core::stats::mean;
-use khaos_core::units::{EventRate, Millis, Seconds};
+use khaos_core::units::{Millis, Seconds};
 use khaos_twin::World;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::contest::Ran;
 use super::course::{Contest, SPEED};
+use crate::judged::{self, Judged, mean_of, measured, recovery, seconds, signed_percent, whole};
 use crate::report::{Report, page};
 use crate::score::{InForce, Objective, score};
 use crate::simulate::{Policy, PolicyResult};
 use crate::table::table;
-
-/// A trial beside what the models make of it, its dead time and its age taken as measured.
-#[derive(Debug, Serialize)]
-pub(super) struct Judged {
-    #[serde(flatten)]
-    trial: Trial,
-    /// s; `null` where a part was not measured.
-    predicted: Option<f64>,
-    /// Predicted over measured, less one.
-    error: Option<f64>,
-}
-
-impl Judged {
-    fn by(parameters: &RecoveryParameters, trial: &Trial) -> Self {
-        let arriving = Arriving::at(trial);
-        let predicted = trial.dead_time.zip(trial.age).and_then(|(dead, age)| {
-            parameters.after(dead.get(), age.get(), trial.interval.seconds(), arriving)
-        });
-        let error = predicted.zip(measured(trial)).map(|(said, seen)| said / seen - 1.0);
-        Self { trial: trial.clone(), predicted, error }
-    }
-}
-
-fn measured(trial: &Trial) -> Option<f64> {
-    match trial.recovery {
-        Recovery::Measured(seconds) => Some(seconds.get()),
-        Recovery::Censored(_) | Recovery::Spoilt(_) => None,
-    }
-}
-
-/// Mean of the absolute values of what is known of `errors`; `None` where nothing is.
-fn mean_of(errors: impl Iterator<Item = Option<f64>>) -> Option<f64> {
-    mean(&errors.flatten().map(f64::abs).collect::<Vec<_>>())
-}
 
 /// A failure of the contest, in the lab and on the embedded engine.
 #[derive(Debug, Serialize)]
@@ -223,34 +190,7 @@ impl LabResult {
 
     /// The trials, and the failures of every policy, as tables.
     pub(super) fn tables(&self) -> String {
-        let dash = |value: Option<f64>| value.map_or("–".into(), |v| format!("{v:.0}"));
-        let percent =
-            |value: Option<f64>| value.map_or("–".into(), |v| format!("{:+.0} %", 100.0 * v));
-        let seconds = |value: Option<Seconds>| dash(value.map(Seconds::get));
-        let mut trials = table(&[
-            "interval",
-            "load",
-            "noticed, s",
-            "down, s",
-            "age, s",
-            "catch-up",
-            "recovery, s",
-            "predicted, s",
-            "error",
-        ]);
-        for Judged { trial, predicted, error } in &self.trials {
-            trials.add_row([
-                trial.interval.to_string(),
-                format!("{:.0}", trial.load.get()),
-                seconds(trial.detection),
-                seconds(trial.dead_time),
-                seconds(trial.age),
-                dash(trial.catch_up.map(EventRate::get)),
-                recovery(trial),
-                dash(*predicted),
-                percent(*error),
-            ]);
-        }
+        let trials = judged::trials(&self.trials);
         let mut failures = table(&[
             "policy",
             "at, min",
@@ -277,9 +217,9 @@ impl LabResult {
                     seconds(trial.dead_time),
                     seconds(trial.age),
                     recovery(trial),
-                    dash(judged.predicted),
-                    dash(failure.twin),
-                    percent(failure.twin_error),
+                    whole(judged.predicted),
+                    whole(failure.twin),
+                    signed_percent(failure.twin_error),
                 ]);
             }
         }
@@ -291,14 +231,6 @@ impl LabResult {
             of(self.trial_error()),
             of(self.twin_error()),
         )
-    }
-}
-
-fn recovery(trial: &Trial) -> String {
-    match &trial.recovery {
-        Recovery::Measured(s) => format!("{:.0}", s.get()),
-        Recovery::Censored(s) => format!("> {:.0}", s.get()),
-        Recovery::Spoilt(why) => why.clone(),
     }
 }
 
