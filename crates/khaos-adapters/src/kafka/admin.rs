@@ -180,7 +180,7 @@ impl Hands {
         self.until_nothing(PATIENCE, || {
             let mut lacking = Vec::new();
             for topic in topics {
-                if self.led(&topic.name)? < topic.partitions as usize {
+                if self.led(&topic.name)? < topic.partitions {
                     lacking.push(topic.name.as_str());
                 }
             }
@@ -189,7 +189,7 @@ impl Hands {
     }
 
     /// Of how many partitions of `topic` a client is told the leader; none where it is told of no such topic.
-    fn led(&self, topic: &str) -> Result<usize, KafkaError> {
+    fn led(&self, topic: &str) -> Result<i32, KafkaError> {
         let led = self.cluster.ask(|consumer, within| {
             let metadata = consumer.fetch_metadata(Some(topic), within)?;
             let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
@@ -201,7 +201,8 @@ impl Hands {
                 }
                 _ => {
                     let partitions = found.partitions().iter();
-                    Ok(partitions.filter(|it| it.error().is_none() && it.leader() >= 0).count())
+                    let led = partitions.filter(|it| it.error().is_none() && it.leader() >= 0);
+                    Ok(led.count() as i32)
                 }
             }
         });

@@ -64,7 +64,7 @@ fn commit(client: &ClientConfig, group: &str, topic: &str) {
     consumer.commit(&offsets, CommitMode::Sync).unwrap();
 }
 
-/// Makes a group with a member that dies: it is a member for six seconds more.
+/// Makes a group with a member that polls no more: it is one for six seconds.
 fn join(client: &ClientConfig, group: &str, topic: &str) {
     let mut config = client.clone();
     config.set("group.id", group).set("session.timeout.ms", "6000");
@@ -119,13 +119,6 @@ async fn what_clones_leave_is_found_and_removed_and_nothing_else() {
     assert_eq!(admin.topics().await.unwrap(), all);
 
     let (groups, ids) = (named(&["a", "b"]), named(&["sink-0", "sink-1", "sink-2"]));
-    for group in [&groups[0], "orders"] {
-        commit(&client, group, &topics[0]);
-    }
-    join(&client, &groups[1], &topics[0]);
-    assert_eq!(admin.groups(CLONE).await.unwrap(), groups);
-    assert_eq!(admin.groups("").await.unwrap(), [groups.clone(), vec!["orders".into()]].concat());
-
     for id in &ids {
         leave_open(&client, id, &topics[1]);
     }
@@ -156,9 +149,17 @@ async fn what_clones_leave_is_found_and_removed_and_nothing_else() {
     let told = open(&admin, CLONE).await;
     assert!(told.len() == 43 && told.iter().all(|(_, open)| !open), "{told:?}");
 
+    for group in [&groups[0], "orders"] {
+        commit(&client, group, &topics[0]);
+    }
+    join(&client, &groups[1], &topics[0]);
     let begun = Instant::now();
+    assert_eq!(admin.groups(CLONE).await.unwrap(), groups);
+    assert_eq!(admin.groups("").await.unwrap(), [groups.clone(), vec!["orders".into()]].concat());
     admin.delete_groups(&groups).await.unwrap();
     println!("groups, one with a dead member, were deleted after {:?}", begun.elapsed());
+    // It had to be waited for.
+    assert!(begun.elapsed() > Duration::from_secs(3));
     assert_eq!(admin.groups("").await.unwrap(), ["orders"]);
     let begun = Instant::now();
     admin.delete(&topics).await.unwrap();
