@@ -47,6 +47,7 @@ const JOBS: &[(&str, &str)] = &job_files![
     "kafka/src/main/java/khaos/lab/JsonFields.java",
     "kafka/src/main/java/khaos/lab/KafkaJob.java",
     "kafka/src/main/java/khaos/lab/KafkaJobOptions.java",
+    "kafka/src/main/java/khaos/lab/Paced.java",
     "kafka/src/main/java/khaos/lab/Pipeline.java",
     "kafka/src/main/java/khaos/lab/Punctual.java",
     "kafka/src/main/java/khaos/lab/Punctuality.java",
