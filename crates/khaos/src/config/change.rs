@@ -101,8 +101,8 @@ fn savepoints(table: RedeployTable) -> Result<Option<String>, Wrong> {
                 return wrong(
                     key.span(),
                     format!(
-                        "{moved} says how the job is run, which has moved: write it in [job.deployment], \
-                         and leave only savepoints here"
+                        "{moved} has moved to [job.deployment], which says how the job is run: write it \
+                         there, and leave only savepoints here"
                     ),
                 );
             }
