@@ -35,7 +35,7 @@ fn a_newcomer_is_told_what_to_change() {
         let mut khaos = Command::cargo_bin("khaos").unwrap();
         khaos.current_dir(elsewhere.path()).args(["run", "--config", &file]);
         // One without a mistake would be followed for ever.
-        let output = khaos.timeout(Duration::from_secs(60)).output().unwrap();
+        let output = khaos.timeout(Duration::from_mins(1)).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{file}: {said}");
         assert!(output.stdout.is_empty(), "{file}: an error leaves standard output empty");

@@ -178,15 +178,12 @@ fn taken_apart(text: &str) -> Result<Text, String> {
     let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
     while let Some((before, after)) = rest.split_once('{') {
         plain.push_str(before);
-        match placeholder(after)? {
-            Some((part, behind)) => {
-                parts.extend([Part::Plain(std::mem::take(&mut plain)), part]);
-                rest = behind;
-            }
-            None => {
-                plain.push('{');
-                rest = after;
-            }
+        if let Some((part, behind)) = placeholder(after)? {
+            parts.extend([Part::Plain(std::mem::take(&mut plain)), part]);
+            rest = behind;
+        } else {
+            plain.push('{');
+            rest = after;
         }
     }
     plain.push_str(rest);
