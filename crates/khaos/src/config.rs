@@ -454,8 +454,8 @@ mod tests {
         assert_eq!(deployment.names(Own::Output), ["totals"]);
         let submission = deployment.itself(secs(60));
         assert_eq!(submission.entry_class.as_deref(), Some("shop.Orders"));
-        assert_eq!((submission.arguments.len(), submission.parallelism), (6, 4));
-        assert_eq!(submission.configuration["shop.transactional-id-prefix"], "shop");
+        assert_eq!(submission.arguments, ["--from=orders", "--to=totals", "--ids=shop,shop"]);
+        assert_eq!((submission.configuration.len(), submission.parallelism), (1, 4));
         assert_eq!(commented.job.kafka, None);
         let kafka = all.job.kafka.unwrap();
         assert_eq!(kafka.settings().unwrap().bootstrap(), "kafka-1:9092,kafka-2:9092");
