@@ -135,23 +135,44 @@ struct Wrong {
     what: String,
 }
 
-impl From<toml::de::Error> for Wrong {
-    fn from(error: toml::de::Error) -> Self {
-        // What serde and Rust call it, and what it is in the file.
+impl Wrong {
+    /// What serde found in `text`, in the words of the file.
+    fn found(text: &str, error: &toml::de::Error) -> Self {
         let words = [
             ("unknown field", "unknown key"),
             ("missing field", "missing key"),
-            ("expected a string", "expected text in quotes"),
-            ("expected path string", "expected text in quotes"),
-            ("expected a sequence", "expected a list in brackets, as in [\"a\", \"b\"]"),
-            ("expected a boolean", "expected true or false"),
-            ("expected u32", "expected a whole number, 0 or more"),
-            ("expected f64", "expected a number"),
+            ("unknown variant", "unknown value"),
         ];
         let said = error.message().to_owned();
-        let what = words.iter().fold(said, |said, (theirs, ours)| said.replace(theirs, ours));
-        Self { at: error.span(), what }
+        let said = words.iter().fold(said, |said, (theirs, ours)| said.replace(theirs, ours));
+        let key = error.span().and_then(|span| key(text, span.start));
+        Self { at: error.span(), what: of_another_type(&said, key).unwrap_or(said) }
     }
+}
+
+/// A value of the wrong type, as told to those who know no types.
+fn of_another_type(said: &str, key: Option<&str>) -> Option<String> {
+    let said = said.strip_prefix("invalid type: ").or(said.strip_prefix("invalid value: "))?;
+    let (is, expected) = said.rsplit_once(", expected ")?;
+    let write = match expected {
+        "a string" | "path string" => "text in quotes",
+        "a sequence" => "a list, as in [\"a\", \"b\"]",
+        "a boolean" => "true or false, without quotes",
+        // None of these may be 0.
+        "u32" => "a whole number, 1 or more, without quotes",
+        "f64" => "a number, without quotes",
+        _ => return None,
+    };
+    let is = is.replacen("floating point", "number", 1).replacen("string", "text", 1);
+    Some(format!("{} is the {is}: write {write}", key.unwrap_or("this")))
+}
+
+/// The key on the line of `at`, where there is one.
+fn key(text: &str, at: usize) -> Option<&str> {
+    let line = &text[text[..at].rfind('\n').map_or(0, |end| end + 1)..];
+    let key = line.split_once('=')?.0.trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (!key.is_empty() && key.chars().all(plain)).then_some(key)
 }
 
 fn wrong<T>(at: Range<usize>, what: impl Into<String>) -> Result<T, Wrong> {
@@ -251,7 +272,8 @@ fn jobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Spanned<JobTab
 }
 
 fn parse(text: &str, folder: &Path) -> Result<Config, Wrong> {
-    let File { flink, prometheus, mut job, store } = toml::from_str(text)?;
+    let File { flink, prometheus, mut job, store } =
+        toml::from_str(text).map_err(|error| Wrong::found(text, &error))?;
     if let Some(second) = job.get(1) {
         return wrong(second.span(), "one job for now: leave the others to a Khaos of their own");
     }
@@ -441,8 +463,8 @@ mod tests {
         assert_eq!(deployment.names(Own::Output), ["totals"]);
         let submission = deployment.itself(secs(60));
         assert_eq!(submission.entry_class.as_deref(), Some("shop.Orders"));
-        assert_eq!((submission.arguments.len(), submission.parallelism), (6, 4));
-        assert_eq!(submission.configuration["shop.transactional-id-prefix"], "shop");
+        assert_eq!(submission.arguments, ["--from=orders", "--to=totals", "--ids=shop,shop"]);
+        assert_eq!((submission.configuration.len(), submission.parallelism), (1, 4));
         assert_eq!(commented.job.kafka, None);
         let kafka = all.job.kafka.unwrap();
         assert_eq!(kafka.settings().unwrap().bootstrap(), "kafka-1:9092,kafka-2:9092");

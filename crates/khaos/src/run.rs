@@ -195,7 +195,8 @@ async fn actuator(
 ) -> Result<Arc<dyn Actuator>, PortError> {
     Ok(match job.change.clone() {
         Change::Drive => Arc::new(Driver::new(clock, flink.clone(), flink.clone())),
-        Change::Redeploy(Redeploy { deployment, savepoints, journal }) => {
+        Change::Redeploy(redeploy) => {
+            let Redeploy { deployment, savepoints, journal } = *redeploy;
             let flink = flink.as_ref().clone();
             let redeployer = Redeployer::new(flink, deployment, savepoints, journal);
             recover(&redeployer, &job.key, clock).await?;

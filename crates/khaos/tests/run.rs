@@ -315,11 +315,11 @@ async fn with_models_auto_redeploys_seldom_and_leaves_the_interval() {
     .unwrap();
     let redeploy = |mode| Job {
         mode,
-        change: Change::Redeploy(Redeploy {
+        change: Change::Redeploy(Box::new(Redeploy {
             deployment: deployment.clone(),
             savepoints: None,
             journal: "orders.json".into(),
-        }),
+        })),
         max: Some(secs(60)),
         ..job()
     };

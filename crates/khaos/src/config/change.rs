@@ -15,7 +15,7 @@ pub enum Change {
     /// Checkpoints are triggered from outside, between the job's own.
     Drive,
     /// The job is stopped with a savepoint and started from it with another interval of its own.
-    Redeploy(Redeploy),
+    Redeploy(Box<Redeploy>),
     /// The job's own interval is set while it runs (FLIP-571). No released Flink can do that: this was
     /// tried on a stub of the proposal alone.
     Live,
@@ -58,11 +58,11 @@ pub(super) fn checked(
     let at = table.as_ref().map(Spanned::span);
     let savepoints = table.map(|table| savepoints(table.into_inner())).transpose()?.flatten();
     match (kind, at, deployment) {
-        (Kind::Redeploy, _, Some(deployment)) => Ok(Change::Redeploy(Redeploy {
+        (Kind::Redeploy, _, Some(deployment)) => Ok(Change::Redeploy(Box::new(Redeploy {
             journal: journal(store, deployment.name()),
             deployment: deployment.clone(),
             savepoints,
-        })),
+        }))),
         (Kind::Redeploy, _, None) => wrong(
             place,
             "to redeploy a job it has to be known how it is run: add [job.deployment] with jar and \
@@ -101,8 +101,8 @@ fn savepoints(table: RedeployTable) -> Result<Option<String>, Wrong> {
                 return wrong(
                     key.span(),
                     format!(
-                        "{moved} says how the job is run, which has moved: write it in [job.deployment], \
-                         and leave only savepoints here"
+                        "{moved} has moved to [job.deployment], which says how the job is run: write it \
+                         there, and leave only savepoints here"
                     ),
                 );
             }
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(change("change = \"live\"\n"), Change::Live);
         // Savepoints may go where the cluster puts them.
         let change = config(REDEPLOY, TABLE).1.unwrap().job.change;
-        assert!(matches!(change, Change::Redeploy(Redeploy { savepoints: None, .. })));
+        assert!(matches!(change, Change::Redeploy(redeploy) if redeploy.savepoints.is_none()));
         // How a job is run may be said though nobody redeploys it.
         assert_eq!(config("", TABLE).1.unwrap().job.change, Change::Drive);
     }

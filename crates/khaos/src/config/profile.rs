@@ -131,8 +131,8 @@ fn killed_by(
                 return wrong(
                     place,
                     format!(
-                        "there is no folder {}: set lab to the one that khaos lab up was given with \
-                         --dir; a relative path counts from this file's folder",
+                        "there is no folder {}: set lab to the folder of a lab that khaos lab up has \
+                         started; a relative path counts from this file's folder",
                         lab.display()
                     ),
                 );
@@ -157,7 +157,10 @@ fn killed_by(
     let place = command.span();
     let command: Vec<String> = command.into_inner().into_iter().map(Spanned::into_inner).collect();
     match command.split_first() {
-        None => wrong(place, "kill is empty: give a program and its arguments"),
+        None => wrong(
+            place,
+            "kill is empty: give a program and its arguments, {taskmanager} in one of them",
+        ),
         Some((program, _)) if program.trim().is_empty() => {
             wrong(place, "the program in kill is empty: give its name or its path")
         }
@@ -176,8 +179,8 @@ fn reads_what_is_replayed(deployment: &Deployment, kafka: &KafkaTable) -> Result
         return wrong(
             other.span(),
             format!(
-                "a clone would read '{}' where the job reads it, because only Kafka's topics can be \
-                 replayed: leave [job.profile] out for a job with other sources",
+                "the clones of [job.profile] would read '{}' where the job reads it, because only \
+                 Kafka's topics can be replayed: leave [job.profile] out for a job with other sources",
                 other.get_ref()
             ),
         );
@@ -189,7 +192,7 @@ fn reads_what_is_replayed(deployment: &Deployment, kafka: &KafkaTable) -> Result
         return wrong(
             topic.span(),
             format!(
-                "a clone would read the job's own topic {name}: write {{input:{name}}} where \
+                "the clones of [job.profile] would read the job's own topic {name}: write {{input:{name}}} where \
                  [job.deployment] names it, in arguments or in [job.deployment.flink]"
             ),
         );
@@ -217,7 +220,7 @@ fn keeps_to_itself(
     if outputs.is_empty() {
         return wrong(
             deployment.at.clone(),
-            "clones would write where the job writes: write {output:TOPIC} where the topics that it \
+            "the clones of [job.profile] would write where the job writes: write {output:TOPIC} where the topics that it \
              writes are named, in arguments or in [job.deployment.flink]",
         );
     }
@@ -246,7 +249,7 @@ fn keeps_to_itself(
     if description.names(Own::Group).is_empty() {
         return wrong(
             deployment.at.clone(),
-            "clones would commit offsets in the job's own consumer group: write {group:NAME} where it \
+            "the clones of [job.profile] would commit offsets in the job's own consumer group: write {group:NAME} where it \
              is named, in arguments or in [job.deployment.flink]",
         );
     }
@@ -254,7 +257,7 @@ fn keeps_to_itself(
     match (transactions.filter(|used| !used.get_ref()), prefixes.first()) {
         (None, None) => wrong(
             deployment.at.clone(),
-            "a clone with the job's own transactional ids would fence the job's producers off, and the \
+            "with the job's own transactional ids the clones of [job.profile] would fence the job's producers off, and the \
              job would fail: write {transactions:PREFIX} where their prefix is named, in arguments or \
              in [job.deployment.flink]; or, if its sinks write without Kafka transactions, set \
              transactions = false in [job.profile]",
@@ -267,5 +270,73 @@ fn keeps_to_itself(
             ),
         ),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read;
+
+    /// What is read where `[job.profile]` says `profile`, and main is told of transactions as in `more`.
+    fn profile(profile: &str, more: &str) -> Result<Profiling, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[flink]\nurl = \"http://f\"\n[[job]]\nname = \"o\"\nmode = \"observe\"\n\
+             [job.kafka]\nbootstrap = \"b:1\"\ntopics = [\"a\", \"b\"]\n\
+             [job.deployment]\njar = \"o.jar\"\nparallelism = 1\n\
+             arguments = [\"{{input:b}},{{input:a}}\", \"{{output:c}}\", \"{{group:g}}\", \"{more}\"]\n\
+             [job.profile]\n{profile}"
+        );
+        std::fs::write(folder.path().join("o.jar"), "jar").unwrap();
+        std::fs::create_dir(folder.path().join("lab")).unwrap();
+        let path = folder.path().join("khaos.toml");
+        std::fs::write(&path, text).unwrap();
+        let profile = read(&path).map_err(|error| error.to_string())?.job.profile.unwrap();
+        if let Kill::Lab(lab) = &profile.kill {
+            assert_eq!(*lab, folder.path().join("lab"));
+        }
+        Ok(profile)
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_usual() {
+        let profile = profile("lab = \"lab\"\n", "{transactions:t}").unwrap();
+        assert!(matches!(profile.kill, Kill::Lab(_)));
+        assert_eq!((profile.at_once, profile.clone_minutes), (1, None));
+        let usual = Patience::default();
+        assert_eq!((profile.lead, profile.recovery), (usual.lead, usual.recovery));
+    }
+
+    #[test]
+    fn a_job_without_transactions_says_so() {
+        let none = "kill = [\"kill\", \"id={taskmanager}\"]\nlead = \"2m\"\ntransactions = false\n";
+        let read = profile(none, "").unwrap();
+        assert_eq!(read.kill, Kill::Command(vec!["kill".into(), "id={taskmanager}".into()]));
+        assert_eq!(read.lead, seconds("2m").unwrap());
+        let said = profile(&none.replace("false", "true"), "").unwrap_err();
+        assert!(said.contains("fence the job's producers off"), "{said}");
+        assert!(profile(&none.replace("false", "true"), "{transactions:t}").is_ok());
+    }
+
+    #[test]
+    fn the_longest_topic_leaves_room_for_labels() {
+        let said = |topic: usize| {
+            let more = format!("{{transactions:t}}{{output:{}}}", "t".repeat(topic));
+            profile("lab = \"lab\"\n", &more)
+        };
+        assert!(said(LONGEST_TOPIC).is_ok());
+        assert!(said(LONGEST_TOPIC + 1).unwrap_err().contains("151 characters"));
+    }
+
+    #[test]
+    fn minutes_are_a_number_that_a_campaign_can_spend() {
+        let minutes = |text: &str| {
+            profile(&format!("lab = \"lab\"\nclone_minutes = {text}\n"), "{transactions:t}")
+        };
+        assert_eq!(minutes("0.5").unwrap().clone_minutes, Some(0.5));
+        for text in ["-1", "nan", "inf"] {
+            assert!(minutes(text).unwrap_err().contains("more than 0"), "{text}");
+        }
     }
 }
