@@ -65,9 +65,10 @@ mvn -B -ntp -f lab/jobs/pom.xml verify
 # Folders that a test leaves stand out in a folder of their own.
 TMPDIR=$(mktemp -d)
 export TMPDIR
-# Four tests of both Flinks that take minutes: the older one has its turn with --long.
+# Tests of both Flinks that take minutes: the older one has its turn with --long.
 older=(khaos_run_sees_a_job_on_flink_1_20 khaos_holds_and_goes_on_with_flink_1_20 prometheus_remembers_flink_1_20
-  deliveries_of_flink_1_20_are_exactly_once)
+  deliveries_of_flink_1_20_are_exactly_once flink_1_20_is_redeployed sources_of_flink_1_20 clones_on_flink_1_20
+  khaos_run_ends_a_redeploy_that_was_left_unfinished_on_flink_1_20 a_dead_khaos_leaves_flink_1_20)
 # Labs on ports of their own wait more than they work: three at a time. The whole workspace, because crates that
 # are built by themselves have other features, and all would be built once more.
 cargo test --locked --workspace -- --ignored --test-threads=3 \
