@@ -129,3 +129,78 @@ impl Plan {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use khaos_core::observe::LoadLevel;
+    use khaos_core::series::Reading;
+    use khaos_core::units::{CheckpointInterval, EventRate, Seconds, Span, Timestamp};
+
+    fn seconds(s: f64) -> Seconds {
+        Seconds::new(s).unwrap()
+    }
+
+    /// Of a job whose load was 100 to 500 events/s: lead 600 s and recovery 600 s, intervals of 10 to 60 s.
+    fn plan(at_once: u32, clone_minutes: f64) -> Result<Plan, BudgetTooSmall> {
+        let rate = |eps| EventRate::new(eps).unwrap();
+        let span = Span { from: Timestamp(0), to: Timestamp(7_200_000) };
+        let level = |i: u32| LoadLevel { rate: rate(100.0 * f64::from(i)), stretch: span };
+        let observation = Observation {
+            span,
+            known_minutes: 120,
+            unknown_minutes: 0,
+            steady_minutes: 120,
+            lag: seconds(0.1),
+            latency: Reading::Unknown,
+            lowest: rate(100.0),
+            highest: rate(500.0),
+            levels: (1..=5).map(level).collect(),
+            usual: vec![rate(300.0)],
+            checkpoint_duration: Reading::Unknown,
+            shape: None,
+        };
+        let interval = |secs| CheckpointInterval::from_secs(secs).unwrap();
+        let bounds = IntervalBounds::new(interval(10), interval(60)).unwrap();
+        let patience = Patience { lead: seconds(600.0), recovery: seconds(600.0) };
+        Plan::of(&observation, bounds, CloneBudget { at_once, clone_minutes }, patience)
+    }
+
+    #[test]
+    fn a_plan_tells_what_it_may_take_at_most() {
+        let plan = plan(1, 200.0).unwrap();
+        // A trial replays lead and interval, then two intervals, a minute and the recovery: 600 + 60 + 120 + 60
+        // + 600 s at 60 s, 600 + 10 + 20 + 60 + 600 s at 10 s, and at the 24 s between 1,332 s.
+        assert_eq!(
+            [plan.at_most_min(0), plan.at_most_min(1), plan.at_most_min(2)],
+            [24.0, 21.5, 22.2]
+        );
+        let (clone_minutes, minutes) = plan.left_min();
+        assert!((clone_minutes - 2.0 * (24.0 + 21.5 + 22.2)).abs() < 1e-9, "{clone_minutes}");
+        assert!((minutes - clone_minutes).abs() < 1e-9, "one after the other");
+        let said =
+            plan.in_words(&["orders".to_owned()], &Kill::Command(vec!["kill-it".to_owned()]));
+        assert!(said.contains("6 to run, 1 at once: at most 135 clone-minutes of 200"), "{said}");
+        assert!(said.contains("replays orders into") && said.contains("by `kill-it`"), "{said}");
+    }
+
+    #[test]
+    fn clones_side_by_side_take_less_time_and_what_is_done_takes_none() {
+        let mut plan = plan(3, 200.0).unwrap();
+        // 24 + 24 (the fourth begins where the first to end, of 21.5, made room: 21.5 + 24), 22.2 + 21.5, 24 + 22.2.
+        let (_, minutes) = plan.left_min();
+        assert!((minutes - 46.2).abs() < 1e-9, "{minutes}");
+        plan.done = vec![0, 1, 2, 3, 4];
+        let (clone_minutes, minutes) = plan.left_min();
+        assert!((clone_minutes - 22.2).abs() < 1e-9 && (minutes - 22.2).abs() < 1e-9);
+        assert_eq!(plan.json()["trials"][4]["done"], true);
+        assert_eq!(plan.json()["trials"][5]["done"], false);
+    }
+
+    #[test]
+    fn a_budget_cuts_the_plan_or_is_refused() {
+        assert_eq!(plan(1, 50.0).unwrap().design.trials.len(), 2);
+        let said = plan(1, 20.0).err().unwrap().to_string();
+        assert!(said.contains("24 minutes") && said.contains("raise the budget"), "{said}");
+    }
+}

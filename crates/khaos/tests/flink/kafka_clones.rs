@@ -20,7 +20,7 @@ use khaos_adapters::sqlite::SqliteStore;
 use khaos_control::clock::Clock;
 use khaos_control::contract::{self, Bench, CloneBench};
 use khaos_control::ports::{
-    Checkpoints, CloneHost, Clones, FaultInjector, Jobs, Metrics, PortError, WorkloadLog,
+    CloneHost, Clones, FaultInjector, Jobs, Metrics, PortError, WorkloadLog,
 };
 use khaos_control::profile::{CloneBudget, Patience, Profile};
 use khaos_core::job::{EngineJobId, JobKey, JobRun, JobStatus};
@@ -199,12 +199,12 @@ impl Arena {
         self.clock.sleep_until(self.clock.now().plus_secs(seconds)).await;
     }
 
-    /// The job as soon as it runs and has completed checkpoints.
+    /// The job as soon as it runs and has committed offsets, which it does with its checkpoints.
     async fn running(&self) -> JobRun {
         for _ in 0..1_200 {
             if let Ok(run) = self.flink.describe(&job()).await
                 && run.status == JobStatus::Running
-                && !self.flink.history(&run.engine_id).await.unwrap().completed.is_empty()
+                && self.on_kafka().await.groups == [JOB]
             {
                 return run;
             }
