@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use khaos_core::job::JobKey;
 use khaos_core::observe::{Observation, StretchShape};
-use khaos_core::profile::{Design, IntervalBounds, PlannedTrial, Trial, design, further};
+use khaos_core::profile::{Design, IntervalBounds, PlannedTrial, Recovery, Trial, design, further};
 use khaos_core::record::{Fact, Kind, Record, RecordId};
 use khaos_core::units::{CheckpointInterval, Seconds, Span};
 use thiserror::Error;
@@ -143,6 +143,35 @@ impl Profile {
         match self.further(job, observation).await? {
             Some((models, plan)) => self.run(job, models.id(), plan).await,
             None => Ok(()),
+        }
+    }
+
+    /// Runs once more what said nothing of the latest campaign, as far as the budget allows: somebody has mended
+    /// what spoilt it. Spoilt again it stays, until this is called again.
+    pub async fn again(&self, job: &JobKey) -> Result<(), ReconcileError> {
+        let mut latest = None;
+        let mut trials: Vec<(PlannedTrial, bool)> = Vec::new();
+        for designed in self.store.range(job, Kind::Design, Span::EVER).await? {
+            let Some(design) = designed.design() else { continue };
+            if !design.further {
+                trials.clear();
+            }
+            for record in self.store.children(designed.id()).await? {
+                let Some(trial) = record.trial() else { continue };
+                let Some(planned) = design.trials.get(trial.index as usize) else { continue };
+                let spoilt = matches!(trial.recovery, Recovery::Spoilt(_));
+                trials.retain(|(other, _)| other != planned);
+                trials.push((*planned, spoilt));
+            }
+            latest = Some((designed.id().clone(), design.shape.clone()));
+        }
+        let spoilt: Vec<PlannedTrial> =
+            trials.into_iter().filter_map(|(planned, spoilt)| spoilt.then_some(planned)).collect();
+        match latest {
+            Some((parent, shape)) if !spoilt.is_empty() => {
+                self.run(job, &parent, Design { trials: spoilt, shape, further: true }).await
+            }
+            _ => Ok(()),
         }
     }
 

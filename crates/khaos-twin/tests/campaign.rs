@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use khaos_control::clock::Clock;
 use khaos_control::core::job::{CheckpointSettings, JobKey};
 use khaos_control::core::optimize::Place;
-use khaos_control::core::profile::IntervalBounds;
+use khaos_control::core::profile::{IntervalBounds, Recovery};
 use khaos_control::core::record::{Kind, Record, RecordId};
 use khaos_control::core::stats::Seed;
 use khaos_control::core::units::{CheckpointInterval, Span, Timestamp};
 use khaos_control::observe::{GRACE_MS, Observe};
 use khaos_control::optimize::Optimize;
-use khaos_control::ports::{CloneHost, Clones, PortError, Store};
+use khaos_control::ports::{CloneHost, CloneId, Clones, Fault, FaultInjector, PortError, Store};
 use khaos_control::profile::{CloneBudget, Patience, Profile};
 use khaos_control::{ReconcileError, core};
 use khaos_twin::{MemoryStore, Twin, TwinConfig, Workload, World};
@@ -145,21 +145,38 @@ impl Cluster {
         self.observe(store.clone())
             .conclude(&self.job, self.recorded, Patience::default().stretch(bounds.max()))
             .await?;
-        let profile = Profile {
+        self.profile(store.clone(), bounds, budget, self.twin.clone()).reconcile(&self.job).await?;
+        self.fit(store, bounds).await
+    }
+
+    fn profile(
+        &self,
+        store: Arc<dyn Store>,
+        bounds: IntervalBounds,
+        budget: CloneBudget,
+        injector: Arc<dyn FaultInjector>,
+    ) -> Profile {
+        Profile {
             clock: self.clock,
             jobs: self.twin.clone(),
             metrics: self.twin.clone(),
             checkpoints: self.twin.clone(),
             clones: Clones::new(self.twin.clone()),
             log: self.twin.clone(),
-            injector: self.twin.clone(),
-            store: store.clone(),
+            injector,
+            store,
             bounds,
             objective: None,
             budget,
             patience: Patience::default(),
-        };
-        profile.reconcile(&self.job).await?;
+        }
+    }
+
+    async fn fit(
+        &self,
+        store: Arc<dyn Store>,
+        bounds: IntervalBounds,
+    ) -> Result<(), ReconcileError> {
         let goals = core::optimize::Goals {
             objectives: core::optimize::Objectives {
                 recovery: None,
@@ -257,6 +274,77 @@ async fn budgets_are_hard() {
     }
     assert_eq!((most.get(), cluster.twin.launched()), (1, 3));
     assert!(cluster.clock.now().secs_since(began_at) <= 140.0 * 60.0);
+}
+
+/// Who kills only every `nth` clone, and says of the others that they cannot be found.
+struct Clumsy {
+    twin: Arc<Twin>,
+    nth: usize,
+    asked: std::sync::Mutex<usize>,
+}
+
+#[async_trait]
+impl FaultInjector for Clumsy {
+    async fn aim(&self, clone: &CloneId) -> Result<(), PortError> {
+        self.twin.aim(clone).await
+    }
+
+    async fn inject(&self, clone: &CloneId, fault: Fault) -> Result<(), PortError> {
+        let asked = {
+            let mut asked = self.asked.lock().unwrap();
+            *asked += 1;
+            *asked
+        };
+        if asked.is_multiple_of(self.nth) {
+            return self.twin.inject(clone, fault).await;
+        }
+        Err(PortError::Refused("no such pod".into()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_said_nothing_is_run_again_when_somebody_asks_for_it() {
+    let cluster = Cluster::observed().await;
+    let secs = |s| CheckpointInterval::from_secs(s).unwrap();
+    let bounds = IntervalBounds::new(secs(5), secs(60)).unwrap();
+    let budget = CloneBudget { at_once: 2, clone_minutes: 6.0 * 50.0 };
+    let shape = Patience::default().stretch(bounds.max());
+    let store = cluster.memory.clone();
+    let observe = cluster.observe(store.clone());
+    observe.conclude(&cluster.job, cluster.recorded, shape).await.unwrap();
+    let profile = |nth| {
+        let injector = Clumsy { twin: cluster.twin.clone(), nth, asked: Default::default() };
+        cluster.profile(store.clone(), bounds, budget, Arc::new(injector))
+    };
+    let spoilt = || {
+        let all = store.all();
+        let trials = all.iter().filter_map(|record| record.trial());
+        trials.filter(|trial| matches!(&trial.recovery, Recovery::Spoilt(_))).count()
+    };
+    // Nothing has been tried yet.
+    profile(1).again(&cluster.job).await.unwrap();
+    assert_eq!(cluster.twin.launched(), 0);
+    // Of six, two are measured.
+    profile(3).reconcile(&cluster.job).await.unwrap();
+    assert_eq!((cluster.twin.launched(), spoilt()), (6, 4));
+    // By itself a campaign does not try again: its budget is hard.
+    profile(1).reconcile(&cluster.job).await.unwrap();
+    assert_eq!(cluster.twin.launched(), 6);
+    // Of the four that said nothing none is measured, and then all, twice for the same reason or not.
+    profile(usize::MAX).again(&cluster.job).await.unwrap();
+    assert_eq!((cluster.twin.launched(), spoilt()), (10, 8));
+    profile(1).again(&cluster.job).await.unwrap();
+    assert_eq!((cluster.twin.launched(), spoilt()), (14, 8));
+    profile(1).again(&cluster.job).await.unwrap();
+    assert_eq!(cluster.twin.launched(), 14, "nothing is left to be tried again");
+    cluster.fit(store.clone(), bounds).await.unwrap();
+    let all = store.all();
+    let models = all.iter().rev().find(|record| record.models().is_some()).unwrap();
+    let rests_on = |record: &&Arc<Record>| models.parents().contains(record.id());
+    let measured = all.iter().filter(rests_on).filter_map(|record| record.trial());
+    let measured = measured.filter(|trial| matches!(trial.recovery, Recovery::Measured(_)));
+    assert_eq!(measured.count(), 6, "the models rest on each trial as it was measured");
+    cluster.assert_clean().await;
 }
 
 #[tokio::test(start_paused = true)]
