@@ -22,6 +22,8 @@ use khaos_control::ports::{
     CloneHost, CloneId, CloneSpec, Metrics, PortError, RunningClone, WorkloadLog,
 };
 
+use tokio::sync::RwLock;
+
 use self::labels::{Labels, Whose};
 use self::replaying::Replaying;
 use super::admin::{Admin, NewTopic};
@@ -30,9 +32,13 @@ use super::stretch::TopicEvents;
 use super::{Cluster, KafkaError, KafkaSettings, Offsets, in_thread};
 use crate::flink::{Description, Flink, FlinkClones, Own};
 
-/// Topics live as long as the clone does, whatever the timestamps in them.
-const KEEP_ALL: [(&str, &str); 3] =
-    [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")];
+/// Topics live as long as the clone does, whatever the timestamps in them, which are those of the job's.
+const KEEP_ALL: [(&str, &str); 4] = [
+    ("cleanup.policy", "delete"),
+    ("message.timestamp.type", "CreateTime"),
+    ("retention.bytes", "-1"),
+    ("retention.ms", "-1"),
+];
 /// The first events of a partition, among which one tells when it begins.
 const FIRST: i64 = 100;
 
@@ -50,13 +56,18 @@ pub struct KafkaClones {
     inner: Arc<dyn Metrics>,
     clock: Clock,
     present: Mutex<BTreeMap<EngineJobId, Present>>,
+    /// Held by topics that are being made, which goes on when nobody waits for it any more.
+    making: Arc<RwLock<()>>,
 }
 
 /// A clone of this life of khaos.
 struct Present {
     whose: Whose,
-    load: Arc<KafkaLoad>,
+    /// Gone once it is being ended.
+    load: Option<Arc<KafkaLoad>>,
     replays: Vec<Replaying>,
+    /// Up to when it is known what it is to be given.
+    fed_until: Option<Timestamp>,
 }
 
 impl fmt::Debug for KafkaClones {
@@ -96,6 +107,7 @@ impl KafkaClones {
             inner,
             clock,
             present: Mutex::default(),
+            making: Arc::default(),
         })
     }
 
@@ -180,8 +192,8 @@ impl KafkaClones {
         apart(move || question(&Cluster::at(&settings)?)).await
     }
 
-    /// Since when all that arrived at `topic` is there, epoch ms; `None` where nothing is.
-    async fn kept_since_ms(&self, topic: &str) -> Result<Option<i64>, PortError> {
+    /// Since when what arrived at `topic` is there.
+    async fn kept(&self, topic: &str) -> Result<Kept, PortError> {
         let (settings, topic) = (self.settings.clone(), topic.to_owned());
         let runtime = tokio::runtime::Handle::current();
         apart(move || {
@@ -196,12 +208,22 @@ impl KafkaClones {
             while let Some((due_ms, event)) = runtime.block_on(events.next())? {
                 firsts.entry(event.partition).or_insert(due_ms);
             }
-            // Of a log that was cut nothing is known before its first event, of another one that there was none.
             let cut = firsts.iter().filter(|(partition, _)| starts[partition] > 0);
-            Ok(cut.map(|(_, first)| *first).max().or(firsts.values().copied().min()))
+            Ok(Kept {
+                cut_ms: cut.map(|(_, first)| *first).max(),
+                first_ms: firsts.values().copied().min(),
+            })
         })
         .await
     }
+}
+
+/// Since when what arrived at a topic is there, epoch ms.
+struct Kept {
+    /// Of a log that was cut nothing is known before its first event; `None` where none was.
+    cut_ms: Option<i64>,
+    /// The first event that is there; before it there was none where no log was cut.
+    first_ms: Option<i64>,
 }
 
 #[async_trait]
@@ -209,14 +231,21 @@ impl CloneHost for KafkaClones {
     async fn launch(&self, spec: &CloneSpec) -> Result<EngineJobId, PortError> {
         let whose = Whose::of(spec);
         let topics = self.topics(&whose).await?;
+        let (admin, making) = (self.admin.clone(), Arc::clone(&self.making).read_owned().await);
+        let made = tokio::spawn(async move {
+            let _making = making;
+            admin.create(&topics).await
+        });
         let launched = async {
-            self.admin.create(&topics).await.map_err(|error| no_port(&error))?;
+            let made = made.await.map_err(|error| PortError::Unavailable(error.to_string()))?;
+            made.map_err(|error| no_port(&error))?;
             let load = Arc::new(self.load(&whose)?);
             Ok((self.host.launch(spec).await?, load))
         };
         match launched.await {
             Ok((id, load)) => {
-                let present = Present { whose, load, replays: Vec::new() };
+                let (load, replays) = (Some(load), Vec::new());
+                let present = Present { whose, load, replays, fed_until: None };
                 self.present().insert(id.clone(), present);
                 Ok(id)
             }
@@ -231,22 +260,29 @@ impl CloneHost for KafkaClones {
     }
 
     async fn terminate(&self, id: &EngineJobId) -> Result<(), PortError> {
-        let present = self.present().remove(id);
-        let whose = if let Some(Present { whose, replays, .. }) = present {
-            for replay in replays {
-                replay.end().await;
-            }
-            Some(whose)
+        let present = self.present().get_mut(id).map(|present| {
+            present.load = None;
+            (present.whose.clone(), std::mem::take(&mut present.replays))
+        });
+        let (whose, mut replays) = if let Some((whose, replays)) = present {
+            (Some(whose), replays)
         } else {
             // Somebody else's, or one that has been ended.
             let running = self.host.running().await?;
-            running.iter().find(|clone| clone.engine_id == *id).map(|clone| Whose::of(&clone.spec))
+            let found = running.iter().find(|clone| clone.engine_id == *id);
+            (found.map(|clone| Whose::of(&clone.spec)), Vec::new())
         };
+        replays.iter_mut().for_each(Replaying::stop);
         self.host.terminate(id).await?;
-        match whose {
-            Some(whose) => self.clear(&whose).await,
-            None => Ok(()),
+        for replay in replays {
+            replay.end().await;
         }
+        if let Some(whose) = whose {
+            self.clear(&whose).await?;
+            // Not before: who asks again would be told that nothing is left.
+            self.present().remove(id);
+        }
+        Ok(())
     }
 
     async fn settle(&self, of: &JobKey) -> Result<(), PortError> {
@@ -254,15 +290,18 @@ impl CloneHost for KafkaClones {
         if *of != self.job {
             return Ok(());
         }
+        drop(self.making.write().await);
         let running = self.host.running().await?;
         let running: BTreeSet<Whose> = running.iter().map(|clone| Whose::of(&clone.spec)).collect();
         let left = self.left(|_| true).await?;
         let left: BTreeSet<Whose> =
             left.iter().filter_map(|name| self.labels.whose(name)).collect();
+        let mut cleared = Ok(());
         for whose in left.difference(&running) {
-            self.clear(whose).await?;
+            let gone = self.clear(whose).await;
+            cleared = cleared.and(gone);
         }
-        Ok(())
+        cleared
     }
 
     async fn running(&self) -> Result<Vec<RunningClone>, PortError> {
@@ -277,13 +316,13 @@ impl WorkloadLog for KafkaClones {
             return Err(PortError::NotFound(format!("workload of job {job} in these topics")));
         }
         let now = self.clock.now();
-        let mut from: Option<Timestamp> = None;
+        let (mut cut, mut first) = (None, None);
         for input in &self.inputs {
-            if let Some(since_ms) = self.kept_since_ms(input).await? {
-                let since = self.clock.of_wall(Timestamp(since_ms));
-                from = Some(from.map_or(since, |from| from.max(since)));
-            }
+            let kept = self.kept(input).await?;
+            cut = cut.max(kept.cut_ms);
+            first = [first, kept.first_ms].into_iter().flatten().min();
         }
+        let from = cut.or(first).map(|ms| self.clock.of_wall(Timestamp(ms)));
         Ok(Span { from: from.unwrap_or(now), to: now })
     }
 
@@ -312,10 +351,11 @@ impl WorkloadLog for KafkaClones {
             let from_ms = self.clock.to_wall(from).0;
             let replay =
                 Replaying::begin(&self.settings, input.clone(), from_ms, into, self.clock).await?;
-            replays.push(replay);
+            replays.extend(replay);
         }
         if let Some(present) = self.present().get_mut(id) {
             present.replays = replays;
+            present.fed_until = Some(self.clock.now().plus_secs(recorded.to.secs_since(from)));
         }
         Ok(())
     }
@@ -325,15 +365,22 @@ impl WorkloadLog for KafkaClones {
 impl Metrics for KafkaClones {
     /// What is read of a clone, as long as it is given what the job was given.
     async fn readings(&self, job: &EngineJobId, span: Span) -> Result<Readings, PortError> {
-        let load = self.present().get(job).map(|present| {
+        let found = self.present().get(job).and_then(|present| {
             let spoilt = present.replays.iter().find_map(Replaying::spoilt);
-            (Arc::clone(&present.load), spoilt)
+            Some((Arc::clone(present.load.as_ref()?), spoilt, present.fed_until))
         });
-        match load {
-            Some((_, Some(why))) => Err(PortError::Refused(format!("the replay is spoilt: {why}"))),
-            Some((load, None)) => load.readings(job, span).await,
-            None => Err(PortError::NotFound(format!("clone {job} of this khaos"))),
+        let Some((load, spoilt, fed_until)) = found else {
+            return Err(PortError::NotFound(format!("clone {job} of this khaos")));
+        };
+        if let Some(why) = spoilt {
+            return Err(PortError::Refused(format!("the replay is spoilt: {why}")));
         }
+        // That nothing more arrives would look like a recovery.
+        if fed_until.is_some_and(|until| span.to > until) {
+            let why = "what was recorded ends before the trial does: observe again";
+            return Err(PortError::Refused(why.to_owned()));
+        }
+        load.readings(job, span).await
     }
 }
 

@@ -125,15 +125,115 @@ impl Clones {
     }
 
     /// Ends every clone of `job` that an earlier life left behind, and says how many. One that
-    /// cannot be ended does not keep the others alive.
+    /// cannot be ended does not keep the others alive, nor does what they had that cannot be removed.
     pub async fn sweep(&self, job: &JobKey) -> Result<usize, PortError> {
-        self.host.settle(job).await?;
+        let settled = self.host.settle(job).await;
         let left = self.host.running().await?.into_iter().filter(|c| c.spec.of == *job);
         let mut swept = Ok(0);
         for clone in left {
             let ended = self.host.terminate(&clone.engine_id).await;
             swept = swept.and_then(|n| ended.map(|()| n + 1));
         }
-        swept
+        if settled.is_ok() && swept == Ok(0) {
+            return swept;
+        }
+        // What was ending by itself meanwhile has ended now.
+        let settled = self.host.settle(job).await;
+        swept.and_then(|n| settled.map(|()| n))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    /// A host on which some of what is asked fails, and what it was asked for.
+    struct Host {
+        running: Vec<RunningClone>,
+        /// So often settling fails.
+        unsettled: usize,
+        /// Ending this clone fails.
+        stays: Option<u32>,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Host {
+        fn asked(&self, what: String) -> Vec<String> {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.push(what);
+            asked.clone()
+        }
+    }
+
+    #[async_trait]
+    impl CloneHost for Host {
+        async fn launch(&self, _: &CloneSpec) -> Result<EngineJobId, PortError> {
+            Err(PortError::Refused("a test sweeps".to_owned()))
+        }
+
+        async fn terminate(&self, id: &EngineJobId) -> Result<(), PortError> {
+            self.asked(format!("end {id}"));
+            match self.stays {
+                Some(index) if id.0 == index.to_string() => {
+                    Err(PortError::Unavailable(format!("{id} stays")))
+                }
+                _ => Ok(()),
+            }
+        }
+
+        async fn settle(&self, _: &JobKey) -> Result<(), PortError> {
+            let asked = self.asked("settle".to_owned());
+            if asked.iter().filter(|asked| *asked == "settle").count() <= self.unsettled {
+                return Err(PortError::Unavailable("Kafka is away".to_owned()));
+            }
+            Ok(())
+        }
+
+        async fn running(&self) -> Result<Vec<RunningClone>, PortError> {
+            Ok(self.running.clone())
+        }
+    }
+
+    fn clone(of: &str, index: u32) -> RunningClone {
+        RunningClone {
+            engine_id: EngineJobId(index.to_string()),
+            spec: CloneSpec {
+                of: JobKey(of.to_owned()),
+                campaign: RecordId::of_digits("0123456789abcdef0123456789abcdef")
+                    .expect("32 hex digits"),
+                index,
+                interval: CheckpointInterval::from_secs(5).expect("not zero"),
+                deadline: Timestamp(0),
+            },
+        }
+    }
+
+    async fn swept(
+        unsettled: usize,
+        stays: Option<u32>,
+    ) -> (Result<usize, PortError>, Vec<String>) {
+        let running = vec![clone("orders", 1), clone("others", 2), clone("orders", 3)];
+        let host = Arc::new(Host { running, unsettled, stays, asked: Mutex::default() });
+        let swept = Clones::new(host.clone()).sweep(&JobKey("orders".to_owned())).await;
+        let asked = host.asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (swept, asked)
+    }
+
+    #[tokio::test]
+    async fn whatever_fails_every_clone_of_the_job_is_ended() {
+        let all = ["settle", "end 1", "end 3", "settle"];
+        let (done, asked) = swept(0, None).await;
+        assert_eq!((done, &asked[..]), (Ok(2), &all.map(str::to_owned)[..]));
+        // What could not be removed at first can be later.
+        let (done, asked) = swept(1, None).await;
+        assert_eq!((done, &asked[..]), (Ok(2), &all.map(str::to_owned)[..]));
+        let (done, asked) = swept(2, None).await;
+        assert!(done.unwrap_err().to_string().contains("Kafka is away"));
+        assert_eq!(asked, all);
+        let (done, asked) = swept(0, Some(1)).await;
+        assert!(done.unwrap_err().to_string().contains("1 stays"));
+        assert_eq!(asked, all);
     }
 }

@@ -3,7 +3,7 @@
 
 use khaos_core::job::JobKey;
 use khaos_core::profile::{PlannedTrial, Recovery, Trial};
-use khaos_core::record::RecordId;
+use khaos_core::record::{Fact, RecordId};
 
 use super::{Profile, Spoilt, Subject};
 use crate::ReconcileError;
@@ -13,16 +13,16 @@ use crate::ports::{CloneId, CloneSpec, Fault, PortError};
 const SLACK_S: f64 = 600.0;
 
 impl Profile {
-    /// Runs one trial. What goes wrong with the clone is a spoilt trial that says why. An engine that
-    /// does not answer is an error, because the trial can be run again; so is a clone that cannot be
-    /// torn down, because the next trial would add to it.
+    /// Runs one trial and appends it. What goes wrong with the clone is a spoilt trial that says why. An
+    /// engine that does not answer is an error, because the trial can be run again; so is a clone that
+    /// cannot be torn down, because the next trial would add to it, but not before the trial is kept.
     pub(super) async fn trial(
         &self,
         job: &JobKey,
         campaign: &RecordId,
         index: u32,
         planned: &PlannedTrial,
-    ) -> Result<Trial, ReconcileError> {
+    ) -> Result<(), ReconcileError> {
         let replayed = self.patience.stretch(planned.interval);
         let lifetime = replayed.lead_s + replayed.hold_s + SLACK_S;
         let spec = CloneSpec {
@@ -32,18 +32,23 @@ impl Profile {
             interval: planned.interval,
             deadline: self.clock.now().plus_secs(lifetime),
         };
-        let clone = match self.clones.deploy(&spec).await {
-            Ok(clone) => clone,
+        let (trial, stopped) = match self.clones.deploy(&spec).await {
+            Ok(clone) => {
+                let measured = self.experiment(job, &clone, index, planned).await;
+                let stopped = self.clones.stop(clone).await;
+                match measured {
+                    Err(Spoilt::Port(error @ PortError::Unavailable(_))) => {
+                        return Err(error.into());
+                    }
+                    Err(why) => (spoilt(index, planned, why.to_string()), stopped),
+                    Ok(trial) => (trial, stopped),
+                }
+            }
             Err(error @ PortError::Unavailable(_)) => return Err(error.into()),
-            Err(error) => return Ok(spoilt(index, planned, error.to_string())),
+            Err(error) => (spoilt(index, planned, error.to_string()), Ok(())),
         };
-        let measured = self.experiment(job, &clone, index, planned).await;
-        self.clones.stop(clone).await?;
-        match measured {
-            Err(Spoilt::Port(error @ PortError::Unavailable(_))) => Err(error.into()),
-            Err(why) => Ok(spoilt(index, planned, why.to_string())),
-            Ok(trial) => Ok(trial),
-        }
+        self.append(job, campaign, Fact::Trial(trial)).await?;
+        Ok(stopped?)
     }
 
     async fn experiment(
@@ -64,6 +69,9 @@ impl Profile {
             id: clone.engine_id(),
         };
         let deadline = began_at.plus_secs(lead_s + planned.interval.seconds());
+        // Early: one that shares its place with another job must not stay there for longer than it takes to see.
+        subject.until_running(deadline).await?;
+        self.injector.aim(clone).await?;
         subject.until_steady(deadline).await?;
         subject.refuse_other_interval(planned.interval).await?;
         // Every trial fails at the same place of its stretch, but for an interval: the load that it

@@ -1,7 +1,7 @@
 //! One deployment under examination: is it steady, when would a failure cost most, and what did one
 //! show?
 
-use khaos_core::job::EngineJobId;
+use khaos_core::job::{EngineJobId, JobStatus};
 use khaos_core::observe::{Baseline, NotSteady, steady};
 use khaos_core::profile::{Evidence, Progress, Trial, assemble, recovered};
 use khaos_core::units::{CheckpointInterval, Seconds, Span, Timestamp};
@@ -70,6 +70,18 @@ pub enum Spoilt {
 }
 
 impl Subject<'_> {
+    /// Waits until all of it runs; at most until `deadline`.
+    pub async fn until_running(&self, deadline: Timestamp) -> Result<(), Spoilt> {
+        loop {
+            let now = self.look_again().await;
+            match self.jobs.run(self.id).await?.status {
+                JobStatus::Running => return Ok(()),
+                _ if now >= deadline => return Err(NotSteady::NotRunning.into()),
+                _ => {}
+            }
+        }
+    }
+
     /// Waits until it is steady; at most until `deadline`.
     pub async fn until_steady(&self, deadline: Timestamp) -> Result<(), Spoilt> {
         loop {

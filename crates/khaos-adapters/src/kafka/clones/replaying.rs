@@ -21,21 +21,22 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A replay that runs until this is gone.
 #[derive(Debug)]
 pub(super) struct Replaying {
-    spoilt: Arc<Mutex<Option<String>>>,
+    /// `None` as long as it runs; then an error says why it is spoilt.
+    ended: Arc<Mutex<Option<Result<(), String>>>>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl Replaying {
     /// Replays what is in `topic` from `from_ms`, epoch ms, on, at its own pace, into `into`, which is there.
-    /// Begins with the return.
+    /// Begins with the return; `None` where nothing arrived since.
     pub(super) async fn begin(
         settings: &KafkaSettings,
         topic: String,
         from_ms: i64,
         into: String,
         clock: Clock,
-    ) -> Result<Self, PortError> {
+    ) -> Result<Option<Self>, PortError> {
         let config = ReplayConfig {
             source: Source::Topic(topic.clone()),
             from: Some(Moment::At(from_ms)),
@@ -49,17 +50,18 @@ impl Replaying {
         };
         let settings = settings.clone();
         let doing = format!("a replay of topic '{topic}'");
-        let prepared = in_thread(&doing, move || Replay::prepare(&settings, config)).await;
-        let replay = prepared.map_err(|error| {
-            let said = format!("topic '{topic}' cannot be replayed: {error}");
-            match error {
-                ReplayError::Kafka(KafkaError::NoAnswer { .. }) => PortError::Unavailable(said),
-                _ => PortError::Refused(said),
+        let replay = match in_thread(&doing, move || Replay::prepare(&settings, config)).await {
+            Ok(replay) => replay,
+            Err(ReplayError::Empty(_)) => return Ok(None),
+            Err(ReplayError::Kafka(error)) => return Err(no_port(&error)),
+            Err(error) => {
+                let said = format!("topic '{topic}' cannot be replayed: {error}");
+                return Err(PortError::Refused(said));
             }
-        })?;
-        let spoilt = Arc::new(Mutex::new(None));
+        };
+        let ended = Arc::new(Mutex::new(None));
         let (stop, stopped) = oneshot::channel();
-        let tell = Arc::clone(&spoilt);
+        let tell = Arc::clone(&ended);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(no_thread)?;
         let thread = std::thread::Builder::new()
@@ -68,28 +70,38 @@ impl Replaying {
                 // Whoever drops the sender wants it to stop, too.
                 let stopped = async { drop(stopped.await) };
                 let replayed = runtime.block_on(replay.run(clock, stopped, |_| {}));
-                *tell.lock().unwrap_or_else(PoisonError::into_inner) = replayed.spoilt;
+                *tell.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(replayed.spoilt.map_or(Ok(()), Err));
             })
             .map_err(no_thread)?;
-        Ok(Self { spoilt, stop: Some(stop), thread: Some(thread) })
+        Ok(Some(Self { ended, stop: Some(stop), thread }))
     }
 
     /// Why what the clone is given is not what the job was given; `None` while it is.
     pub(super) fn spoilt(&self) -> Option<String> {
-        self.spoilt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        // In this order: it says how it ended before it has ended.
+        let has_ended = self.thread.is_finished();
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match ended {
+            Some(ended) => ended.err(),
+            None => has_ended.then(|| "it ended without saying why".to_owned()),
+        }
     }
 
-    /// Stops, and waits until nothing is sent any more.
-    pub(super) async fn end(mut self) {
+    /// Asks it to stop, and waits for nothing.
+    pub(super) fn stop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+    }
+
+    /// Stops it, and waits until nothing is sent any more.
+    pub(super) async fn end(mut self) {
+        self.stop();
+        let joined = move || {
             // One that panicked has stopped.
-            let joined = move || {
-                let _ = thread.join();
-                Ok::<(), KafkaError>(())
-            };
-            let _ = in_thread("the end of a replay", joined).await;
-        }
+            let _ = self.thread.join();
+            Ok::<(), KafkaError>(())
+        };
+        let _ = in_thread("the end of a replay", joined).await;
     }
 }
 
