@@ -313,7 +313,8 @@ async fn what_said_nothing_is_run_again_when_somebody_asks_for_it() {
     let observe = cluster.observe(store.clone());
     observe.conclude(&cluster.job, cluster.recorded, shape).await.unwrap();
     let profile = |nth| {
-        let injector = Clumsy { twin: cluster.twin.clone(), nth, asked: Default::default() };
+        let injector =
+            Clumsy { twin: cluster.twin.clone(), nth, asked: std::sync::Mutex::default() };
         cluster.profile(store.clone(), bounds, budget, Arc::new(injector))
     };
     let spoilt = || {
