@@ -208,25 +208,22 @@ impl Plan {
                 },
             ]);
         }
-        let mut text = format!("{trials}\n\n");
-        for line in self.spoilt() {
-            text += &format!("{line}\n");
-        }
-        text += &self.cost();
         let Means { inputs, kill, description } = means;
         let killed = match kill {
             Kill::Lab(folder) => format!("by the lab in {}", folder.display()),
             Kill::Command(command) => format!("by `{}`", command.join(" ")),
         };
-        text += &format!(
-            "\nEach trial deploys a clone beside the job, on TaskManagers of its own, replays {} into topics of the \
-             clone's own, and kills its TaskManager {killed}. The job itself is left alone.\n",
+        let mut paragraphs = vec![trials.to_string()];
+        paragraphs.extend(Some(self.spoilt().join("\n")).filter(|spoilt| !spoilt.is_empty()));
+        paragraphs.push(format!(
+            "{}\nEach trial deploys a clone beside the job, on TaskManagers of its own, replays {} into topics of the \
+             clone's own, and kills its TaskManager {killed}. The job itself is left alone.",
+            self.cost(),
             inputs.join(", "),
-        );
-        if let Some(clone) = self.first_clone(description) {
-            text += &as_submitted(&clone);
-        }
-        text + "\nNothing of this has been done: it was a dry run."
+        ));
+        paragraphs.extend(self.first_clone(description).as_ref().map(as_submitted));
+        paragraphs.push("Nothing of this has been done: it was a dry run.".to_owned());
+        paragraphs.join("\n\n")
     }
 
     fn cost(&self) -> String {
@@ -259,15 +256,14 @@ fn minutes(patience: Patience, interval: CheckpointInterval) -> f64 {
 
 /// What `clone` is given: a second mention of a topic, without braces, is seen here and nowhere else.
 fn as_submitted(clone: &Submission) -> String {
-    let mut text = "\nThe first clone would be given:\n".to_owned();
-    for argument in &clone.arguments {
-        text += &format!("  {argument}\n");
-    }
-    for (key, value) in &clone.configuration {
-        text += &format!("  {key}: {value}\n");
-    }
-    text + "What does not begin with khaos-clone-… there it has in common with the job: if that is a topic, a group or \
-            a prefix of transactional ids, put it in braces in [job.deployment].\n"
+    let arguments = clone.arguments.iter().map(|argument| format!("  {argument}"));
+    let configuration = clone.configuration.iter().map(|(key, value)| format!("  {key}: {value}"));
+    let given: Vec<String> = arguments.chain(configuration).collect();
+    format!(
+        "The first clone would be given\n{}\nWhat does not begin with khaos-clone-… there it has in common with the job: \
+         if that is a topic, a group or a prefix of transactional ids, put it in braces in [job.deployment].",
+        given.join("\n")
+    )
 }
 
 #[cfg(test)]
