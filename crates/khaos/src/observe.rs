@@ -1,6 +1,7 @@
 //! `khaos observe`: the first phase by itself. It follows the job for as long as is wanted, changes nothing, and
 //! concludes which loads matter and where each can be replayed from.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ use crate::wired::Wired;
 
 /// What is observed at least where nobody says for how long, s: a job's load moves over an hour.
 const USUAL_S: f64 = 3_600.0;
+/// How long the last minute of the load may be over for the next ones to follow on it, s.
+const STALE_S: f64 = 120.0;
 
 /// Runs `khaos observe` with the configuration at `path`, for `length`.
 pub fn run(path: &Path, length: Option<Seconds>, as_json: bool) -> anyhow::Result<()> {
@@ -42,11 +45,11 @@ pub fn run(path: &Path, length: Option<Seconds>, as_json: bool) -> anyhow::Resul
             observed = observe(&config, clock, wired, length, as_json) => observed.map(Some),
         }
     })?;
-    let Some(record) = observed else {
-        return say(
-            "Stopped. The minutes that were observed are kept: the next observe counts them.",
-        );
-    };
+    // Nothing was concluded: whoever waits for a result is told so by the exit code.
+    let record = observed.context(
+        "stopped before there was an observation. The minutes that were observed are kept: a khaos observe within \
+         two minutes goes on from them",
+    )?;
     let observation = record.observation().context("an observation is one")?;
     if as_json {
         return say(&format!("{:#}", json!({ "id": record.id(), "observation": observation })));
@@ -82,12 +85,11 @@ async fn observe(
         .into());
     }
     let wanted = Span::last(length_s, clock.now());
-    let known = store.range(job, Kind::Minute, Span { to: Timestamp(i64::MAX), ..wanted }).await?;
-    let first = known.iter().filter_map(|record| record.minute()).map(|minute| minute.start);
-    let from = first
-        .filter(|start| wanted.contains(*start))
-        .min()
-        .unwrap_or_else(|| clock.now().minute().plus_millis(60_000));
+    let recorded =
+        store.range(job, Kind::Minute, Span { to: Timestamp(i64::MAX), ..wanted }).await?;
+    let minutes = recorded.iter().filter_map(|record| record.minute());
+    let from =
+        unbroken_since(minutes, wanted).unwrap_or_else(|| clock.now().minute().plus_millis(60_000));
     let until = from.plus_secs(length_s);
 
     let minutes = (length_s / Minute::SECS) as u64;
@@ -109,6 +111,27 @@ async fn observe(
     tuner.tune(job, until.plus_millis(GRACE_MS + 1_000)).await?;
     bar.finish_and_clear();
     Ok(observe.conclude(job, Span { from, to: until }, replayed).await?)
+}
+
+/// Since when the load is known without a gap, up to the end of `wanted`, as far as it reaches back; `None` where it
+/// is not known now. What was filled in after a pause, of which nobody remembered anything, counts as a gap.
+fn unbroken_since<'a>(
+    minutes: impl Iterator<Item = &'a Minute>,
+    wanted: Span,
+) -> Option<Timestamp> {
+    let known: BTreeSet<Timestamp> = minutes
+        .filter(|minute| wanted.contains(minute.start) && minute.arrival.known().is_some())
+        .map(|minute| minute.start)
+        .collect();
+    let mut from = *known.last()?;
+    // The minute that was over last is recorded a while after its end.
+    if wanted.to.secs_since(from) > Minute::SECS + STALE_S {
+        return None;
+    }
+    while let Some(before) = known.get(&from.plus_millis(-60_000)) {
+        from = *before;
+    }
+    Some(from)
 }
 
 fn minutes_up(seconds: f64) -> f64 {
@@ -155,5 +178,47 @@ fn told<T>(reading: Reading<T>, words: impl Fn(T) -> String) -> String {
     match reading {
         Reading::Known(value) => words(value),
         _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use khaos_core::units::EventRate;
+
+    /// A job of which the minutes `known` and `unknown` are recorded; now is 100:30.
+    fn since(known: &[i64], unknown: &[i64]) -> Option<i64> {
+        let blind = |minute: &i64| Minute::blind(Timestamp(minute * 60_000));
+        let arrival = Reading::Known(EventRate::new(100.0).unwrap());
+        let mut minutes: Vec<Minute> = unknown.iter().map(blind).collect();
+        minutes.extend(known.iter().map(|minute| Minute { arrival, ..blind(minute) }));
+        let wanted = Span::last(3_600.0, Timestamp(100 * 60_000 + 30_000));
+        let from = unbroken_since(minutes.iter(), wanted)?;
+        assert_eq!(from.0 % 60_000, 0);
+        Some(from.0 / 60_000)
+    }
+
+    #[test]
+    fn what_was_recorded_up_to_now_counts() {
+        assert_eq!(since(&[96, 97, 98, 99], &[]), Some(96));
+        let all: Vec<i64> = (0..100).collect();
+        assert_eq!(since(&all, &[]), Some(41), "within the hour that is wanted");
+    }
+
+    #[test]
+    fn a_gap_is_where_it_begins() {
+        assert_eq!(since(&[90, 91, 95, 98, 99], &[92, 93, 94, 96, 97]), Some(98), "blind minutes");
+        assert_eq!(since(&[90, 91, 97, 98, 99], &[]), Some(97), "minutes that nobody recorded");
+        assert_eq!(since(&[97, 98, 99], &[98]), Some(97), "one khaos knew, the other did not");
+    }
+
+    #[test]
+    fn after_a_pause_it_begins_anew() {
+        assert_eq!(since(&[], &[]), None);
+        assert_eq!(since(&[], &[98, 99]), None);
+        assert_eq!(since(&[80, 81], &[]), None);
+        assert_eq!(since(&[95, 96], &[97, 98, 99]), None);
+        assert_eq!(since(&[97], &[98, 99]), None);
+        assert_eq!(since(&[98], &[99]), Some(98), "two minutes may be late");
     }
 }

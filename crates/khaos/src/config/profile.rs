@@ -55,6 +55,7 @@ pub(super) struct ProfileTable {
     kill: Option<Spanned<Vec<Spanned<String>>>>,
     lab: Option<Spanned<PathBuf>>,
     transactions: Option<Spanned<bool>>,
+    only_kafka: Option<Spanned<bool>>,
 }
 
 /// What stands there, where relative paths count from `folder`. The job is run as `deployment` says, and
@@ -66,8 +67,16 @@ pub(super) fn checked(
     folder: &Path,
 ) -> Result<Profiling, Wrong> {
     let at = table.span();
-    let ProfileTable { at_once, clone_minutes, lead, recovery, kill, lab, transactions } =
-        table.into_inner();
+    let ProfileTable {
+        at_once,
+        clone_minutes,
+        lead,
+        recovery,
+        kill,
+        lab,
+        transactions,
+        only_kafka,
+    } = table.into_inner();
     if let Some(none) = at_once.as_ref().filter(|n| *n.get_ref() == 0) {
         return wrong(
             none.span(),
@@ -106,6 +115,7 @@ pub(super) fn checked(
     };
     reads_what_is_replayed(deployment, kafka)?;
     keeps_to_itself(deployment, transactions)?;
+    touches_nothing_else(only_kafka, at)?;
     Ok(Profiling {
         at_once: at_once.map_or(1, Spanned::into_inner),
         clone_minutes: clone_minutes.map(Spanned::into_inner),
@@ -273,6 +283,29 @@ fn keeps_to_itself(
     }
 }
 
+/// What else a job reads and writes nobody can see in its jar: whoever knows it has to say that there is nothing.
+fn touches_nothing_else(only_kafka: Option<Spanned<bool>>, at: Range<usize>) -> Result<(), Wrong> {
+    let set = "set only_kafka = true in [job.profile] when the job reads nothing but the topics that are \
+               {input:...} and writes nowhere but to those that are {output:...}; otherwise leave [job.profile] out";
+    match only_kafka {
+        None => wrong(
+            at,
+            format!(
+                "[job.profile] does not say whether the job writes to anything else, be it a database, files or a \
+                 service; clones would write old events there, and Khaos cannot see it: {set}"
+            ),
+        ),
+        Some(only) if !only.get_ref() => wrong(
+            only.span(),
+            format!(
+                "only_kafka is false: whatever else the job writes to, the clones of [job.profile] would write old \
+                 events to it, too: {set}"
+            ),
+        ),
+        Some(_) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,7 +319,7 @@ mod tests {
              [job.kafka]\nbootstrap = \"b:1\"\ntopics = [\"a\", \"b\"]\n\
              [job.deployment]\njar = \"o.jar\"\nparallelism = 1\n\
              arguments = [\"{{input:b}},{{input:a}}\", \"{{output:c}}\", \"{{group:g}}\", \"{more}\"]\n\
-             [job.profile]\n{profile}"
+             [job.profile]\nonly_kafka = true\n{profile}"
         );
         std::fs::write(folder.path().join("o.jar"), "jar").unwrap();
         std::fs::create_dir(folder.path().join("lab")).unwrap();
