@@ -113,12 +113,12 @@ mod tests {
         Checkpointing { interval: 60_000, timeout: Some(120_000), ..Checkpointing::default() }
     }
 
-    fn cluster() -> Asked<Settings> {
-        Ok(Settings::with(&[("heartbeat.timeout", "10000")]))
+    fn cluster() -> Settings {
+        Settings::with(&[("heartbeat.timeout", "10000")])
     }
 
-    fn of(config: &Checkpointing, strategy: &str, cluster: &Asked<Settings>) -> UntilCommit {
-        UntilCommit::of(config, &Ok(strategy.into()), cluster, None).unwrap()
+    fn of(config: &Checkpointing, strategy: &str, cluster: Settings) -> UntilCommit {
+        UntilCommit::of(config, &Ok(strategy.into()), &Ok(cluster), None).unwrap()
     }
 
     fn gone<T>() -> Asked<T> {
@@ -128,7 +128,7 @@ mod tests {
     /// 60 + 120 + 10 + 1 + 1 s.
     #[test]
     fn interval_timeout_and_restart_are_waited_for_one_after_the_other() {
-        let until = of(&config(), FIXED, &cluster());
+        let until = of(&config(), FIXED, cluster());
         assert_eq!((until.ms(), until.told_ms(), until.restarts), (192_000, 192_000, true));
         assert_eq!(
             until.in_words(),
@@ -136,18 +136,18 @@ mod tests {
              deployment 1 s"
         );
         // What nobody set is at its default, and that is known: 60 + 120 + 50 + 1 + 1 s.
-        let defaults = of(&config(), FIXED, &Ok(Settings::default()));
+        let defaults = of(&config(), FIXED, Settings::default());
         assert_eq!((defaults.ms(), defaults.told_ms()), (232_000, 232_000));
         // Delays that grow are waited for when they have grown: 60 + 120 + 10 + 30 + 1 s.
         let grows = "Restart with exponential delay: starting at PT1S, increasing by 1.500000, with \
                      maximum PT30S. Delay resets after PT1H with jitter 0.100000";
-        assert_eq!(of(&config(), grows, &cluster()).ms(), 221_000);
+        assert_eq!(of(&config(), grows, cluster()).ms(), 221_000);
     }
 
     /// 60 + 600 + 10 + 1 + 1 s; 60 + 120 + 50 + 60 + 1 s.
     #[test]
     fn what_is_not_told_is_at_flinks_default_and_not_zero() {
-        let no_timeout = of(&Checkpointing { timeout: None, ..config() }, FIXED, &cluster());
+        let no_timeout = of(&Checkpointing { timeout: None, ..config() }, FIXED, cluster());
         assert_eq!((no_timeout.ms(), no_timeout.told_ms()), (672_000, 72_000));
         let words = no_timeout.in_words();
         assert!(words.contains("checkpoint timeout 600 s (Flink's default: "), "{words}");
@@ -158,7 +158,7 @@ mod tests {
     /// 60 + 120 + 10 + 1 s, and then whoever starts it.
     #[test]
     fn a_job_that_nothing_restarts_has_no_restart_delay() {
-        let until = of(&config(), "Restart deactivated.", &cluster());
+        let until = of(&config(), "Restart deactivated.", cluster());
         assert_eq!((until.ms(), until.restarts), (191_000, false));
     }
 
@@ -167,7 +167,7 @@ mod tests {
         let interval = |own_ms, max_s| {
             let config = Checkpointing { interval: own_ms, ..config() };
             let max = CheckpointInterval::from_secs(max_s).unwrap();
-            let until = UntilCommit::of(&config, &Ok(FIXED.into()), &cluster(), Some(max));
+            let until = UntilCommit::of(&config, &Ok(FIXED.into()), &Ok(cluster()), Some(max));
             until.unwrap().parts[0]
         };
         assert_eq!(interval(60_000, 90), told("interval (max, by a redeploy)", 90_000));
@@ -176,6 +176,6 @@ mod tests {
         // Flink's word for none.
         assert_eq!(interval(i64::MAX, 30), told("interval (max, by a redeploy)", 30_000));
         let none = Checkpointing { interval: i64::MAX, ..config() };
-        assert_eq!(UntilCommit::of(&none, &Ok(FIXED.into()), &cluster(), None), None);
+        assert_eq!(UntilCommit::of(&none, &Ok(FIXED.into()), &Ok(cluster()), None), None);
     }
 }
