@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use khaos_adapters::flink::Flink;
 use khaos_adapters::flink::doctor::{Change, Examination, Finding, Mode, Restart, Verdict};
-use khaos_adapters::kafka::load;
+use khaos_adapters::flink::{Flink, Own};
+use khaos_adapters::kafka::{admin, load};
 use khaos_control::ports::Jobs;
 use khaos_core::job::{EngineJobId, JobKey};
 use khaos_core::units::Seconds;
 use serde_json::json;
 
 use crate::clock;
-use crate::config::{self, Config, Kafka};
+use crate::config::{self, Config, Job};
 use crate::input::BadInput;
 use crate::output::say;
 
@@ -48,8 +48,8 @@ impl DoctorArgs {
 
     async fn examine(self) -> anyhow::Result<ExitCode> {
         let config = self.config.as_deref().map(config::read).transpose()?;
-        let (named, url, kafka) = match config {
-            Some(Config { flink, job, .. }) => (Some(job.key), flink, job.kafka),
+        let (named, url, described) = match config {
+            Some(Config { flink, job, .. }) => (Some(job.key.clone()), flink, Some(job)),
             None => (self.job.map(JobKey), self.url, None),
         };
         let flink = Flink::at(&url, clock::anchored())
@@ -59,8 +59,8 @@ impl DoctorArgs {
             None => the_only_one(&flink, &url).await?,
         };
         let mut examination = flink.examine(job.as_ref(), self.wait).await;
-        if let Some(kafka) = kafka {
-            add_load(&mut examination, &flink, &kafka).await?;
+        if let Some(described) = described {
+            add_kafka(&mut examination, &flink, &described).await?;
         }
         // What has no name of its own is driven by its id.
         let typed = job.map(|job| job.0);
@@ -78,16 +78,25 @@ impl DoctorArgs {
     }
 }
 
-/// Whether what arrives and what waits can be read off Kafka.
-async fn add_load(
+/// Whether what arrives and what waits can be read off Kafka, and whether transactions live long enough there.
+async fn add_kafka(
     examination: &mut Examination,
     flink: &Flink,
-    kafka: &Kafka,
+    described: &Job,
 ) -> Result<(), BadInput> {
+    let Some(kafka) = &described.kafka else { return Ok(()) };
     let settings = kafka.settings().map_err(|error| BadInput(format!("[job.kafka] {error}")))?;
     let job = examination.engine_id.clone().map(EngineJobId);
     let findings = load::doctor::examine(flink, job.as_ref(), &settings, &kafka.reads).await;
     examination.add(findings);
+    let prefixes = described.deployment.iter().flat_map(|it| it.names(Own::Transactions));
+    let prefixes: Vec<&str> = prefixes.collect();
+    if let (Some(job), [_, ..]) = (&job, &prefixes[..]) {
+        let redeployed =
+            described.max.filter(|_| matches!(described.change, config::Change::Redeploy(_)));
+        let findings = admin::doctor::examine(flink, job, &settings, &prefixes, redeployed).await;
+        examination.add(findings);
+    }
     Ok(())
 }
 

@@ -1,12 +1,14 @@
 //! The doctor: whether Khaos can drive a job, found out by asking Flink and by trying, never assumed.
 //!
 //! `facts` asks and tries, `driving`, `restarts` and `reading` judge: pure functions from facts to
-//! [`Finding`]s, each with what to change, why, and what the change costs. `settings` reads what
+//! [`Finding`]s, each with what to change, why, and what the change costs. `commits` adds up what a sink's
+//! transactions have to outlast, which is judged where Kafka is known. `settings` reads what
 //! Flink writes in words. A fact that could not be read is [`Verdict::Unknown`].
 //!
 //! The only thing that is changed is one checkpoint more: whether the job can be triggered is found
 //! out by triggering it.
 
+mod commits;
 mod driving;
 mod facts;
 mod reading;
@@ -16,11 +18,12 @@ mod settings;
 mod tests;
 
 use khaos_control::core::job::{EngineJobId, JobKey};
-use khaos_control::core::units::Seconds;
+use khaos_control::core::units::{CheckpointInterval, Seconds};
 use khaos_control::ports::PortError;
 use serde::Serialize;
 
-use self::facts::Facts;
+pub(crate) use self::commits::{UntilCommit, exactly};
+use self::facts::{Asked, Facts};
 pub(crate) use self::settings::seconds;
 use super::Flink;
 use super::rest::Rest;
@@ -54,7 +57,7 @@ pub enum Restart {
 /// A configuration key with its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Setting {
-    /// The key, as this version of Flink knows it.
+    /// The key, as this version of Flink knows it; of a sink's property, as Kafka does.
     pub key: String,
     /// The value.
     pub value: String,
@@ -91,7 +94,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: &'static str, verdict: Verdict, seen: impl Into<String>) -> Self {
+    pub(crate) fn new(check: &'static str, verdict: Verdict, seen: impl Into<String>) -> Self {
         let seen = seen.into();
         Self { check, verdict, prevents_driving: false, seen, why: None, change: None }
     }
@@ -132,7 +135,7 @@ impl Finding {
         })
     }
 
-    fn set(mut self, restart: Restart, key: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn set(mut self, restart: Restart, key: &str, value: impl Into<String>) -> Self {
         let change = self.change_mut();
         change.set.push(Setting { key: key.to_owned(), value: value.into() });
         change.restart = restart;
@@ -146,7 +149,7 @@ impl Finding {
         self
     }
 
-    fn costs(mut self, cost: impl Into<String>) -> Self {
+    pub(crate) fn costs(mut self, cost: impl Into<String>) -> Self {
         self.change_mut().cost = Some(cost.into());
         self
     }
@@ -242,6 +245,19 @@ impl Flink {
                 Examination { flink: Some(version), ..Examination::new(&self.rest, findings) }
             }
         }
+    }
+
+    /// What passes at worst between two commits of `job`, which may be given an interval of `redeployed`, too; `None`
+    /// where it has no interval.
+    pub(crate) async fn until_commit(
+        &self,
+        job: &EngineJobId,
+        redeployed: Option<CheckpointInterval>,
+    ) -> Asked<Option<UntilCommit>> {
+        let config = facts::checkpointing(&self.rest, job).await?;
+        let restart_strategy = facts::restart_strategy(&self.rest, job).await;
+        let cluster = facts::cluster(&self.rest).await;
+        Ok(UntilCommit::of(&config, &restart_strategy, &cluster, redeployed))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each question has a thread of its own, and clients of its own in it: librdkafka waits, also for the end of a client.
 //! Every wait has a deadline. What was begun goes on until its end there when nobody waits for it any more.
 
+pub mod doctor;
 mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet};

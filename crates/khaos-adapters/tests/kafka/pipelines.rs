@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use khaos_adapters::flink::Flink;
+use khaos_adapters::flink::doctor::Verdict;
+use khaos_adapters::kafka::KafkaSettings;
+use khaos_adapters::kafka::admin::doctor::examine;
 use khaos_adapters::kafka::made::{Made, Maker};
 use khaos_adapters::lab::{Lab, LabConfig, LabError, LabKafka, Pipeline, PipelineJob};
 use khaos_control::act::driver::Driver;
@@ -512,7 +515,14 @@ async fn what_is_committed_is_the_same_with_failures_and_without() {
         same(name, seen, &expected);
         assert!(expected.values().all(|times| *times == 1), "{name}: each window once");
     }
+    let settings = KafkaSettings::at(&bench.bootstrap).unwrap();
     for run in &unhurt {
+        // Its ids are as the doctor takes them to be, and 15 min are enough for all that the lab sets.
+        let prefix = [run.key.0.as_str()];
+        let found = examine(&bench.flink, &run.engine_id, &settings, &prefix, None).await;
+        assert_eq!(found[0].verdict, Verdict::Ok, "{found:?}");
+        assert!(found[0].seen.contains("after 900 s"), "{found:?}");
+        println!("{}", found[0].seen);
         let attempt = bench.running(&run.key.0, 0).await.attempt;
         println!("{}: restarted {attempt} times", run.key);
     }

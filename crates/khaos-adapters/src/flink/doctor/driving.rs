@@ -66,7 +66,7 @@ pub(super) fn drivable(facts: &Facts) -> Option<Drivable> {
 }
 
 /// The job's own interval, s; `None` where it has none.
-fn interval_s(config: &Checkpointing) -> Option<f64> {
+pub(super) fn interval_s(config: &Checkpointing) -> Option<f64> {
     let there = (1..=DAY_MS).contains(&config.interval);
     there.then(|| config.interval as f64 / 1_000.0)
 }

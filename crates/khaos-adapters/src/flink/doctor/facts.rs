@@ -166,7 +166,7 @@ pub(super) async fn gather(
         version,
         running,
         for_s: (job.now - since).max(0) as f64 / 1_000.0,
-        checkpointing: rest.get(&of_job("/checkpoints/config"), &name(id)).await,
+        checkpointing: checkpointing(rest, id).await,
         statistics: rest.get(&of_job("/checkpoints"), &name(id)).await,
         restart_strategy: restart_strategy(rest, id).await,
         cluster: cluster(rest).await,
@@ -185,6 +185,11 @@ pub(super) async fn gather(
         id: job.jid,
         state: job.state,
     })
+}
+
+/// How the job's own checkpoints are taken.
+pub(super) async fn checkpointing(rest: &Rest, id: &EngineJobId) -> Asked<Checkpointing> {
+    rest.get(&format!("/jobs/{id}/checkpoints/config"), &name(id)).await
 }
 
 /// What the cluster was configured with.

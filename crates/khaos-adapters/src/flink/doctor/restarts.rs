@@ -13,7 +13,7 @@ const TYPE: &str = "restart-strategy.type";
 /// From here on a dead time is worth shortening, s: detection at Flink's defaults is 20 s and 50 s.
 const LONG_HANG_S: f64 = 20.0;
 /// Deploying again and restoring, s, measured with little state: 0.3 to 1.4.
-const DEPLOY_S: f64 = 1.0;
+pub(super) const DEPLOY_S: f64 = 1.0;
 /// A restart delay that is longer than that is most of what a short detection saves, s.
 const LONG_DELAY_S: f64 = 5.0;
 
@@ -44,7 +44,7 @@ fn dead_time_with(strategy: &Strategy, (interval, timeout): (f64, f64)) -> DeadT
 }
 
 /// Interval and timeout, s.
-fn heartbeats(cluster: &Asked<Settings>) -> Option<(f64, f64)> {
+pub(super) fn heartbeats(cluster: &Asked<Settings>) -> Option<(f64, f64)> {
     let cluster = cluster.as_ref().ok()?;
     Some((cluster.seconds(&HEARTBEAT, 10.0)?, cluster.seconds(&HEARTBEAT_TIMEOUT, 50.0)?))
 }
@@ -54,7 +54,10 @@ fn strategy_of(facts: &Facts) -> Result<Strategy, Box<Finding>> {
 }
 
 /// The restart strategy, or a finding why it is not known.
-fn strategy(told: &Asked<String>, cluster: &Asked<Settings>) -> Result<Strategy, Box<Finding>> {
+pub(super) fn strategy(
+    told: &Asked<String>,
+    cluster: &Asked<Settings>,
+) -> Result<Strategy, Box<Finding>> {
     let check = "restarts";
     let told =
         told.as_ref().map_err(|error| Finding::unknown(check, "the restart strategy", error))?;

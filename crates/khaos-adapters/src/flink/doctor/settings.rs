@@ -169,6 +169,14 @@ impl Strategy {
             Self::Default => 1.0,
         }
     }
+
+    /// The same when failures repeat.
+    pub(super) fn longest_delay_s(&self) -> f64 {
+        match self {
+            Self::Exponential { longest_s, .. } => *longest_s,
+            other => other.delay_s(),
+        }
+    }
 }
 
 fn whole(text: &str) -> Option<u64> {
