@@ -54,6 +54,9 @@ impl FlinkClones {
     fn submission(&self, spec: &CloneSpec, id: &EngineJobId) -> Submission {
         let interval_ms = self.flink.rest.theirs_ms(spec.interval.millis());
         Submission { name: name(spec), ..(self.recipe)(spec, id) }
+            // From a savepoint of the job it would go on in the job's partitions, and its sink would abort the
+            // transactions that the job has open.
+            .starting_empty()
             .with("execution.checkpointing.interval", format!("{interval_ms} ms"))
             .with("execution.checkpointing.min-pause", "0 ms")
             // What it saved goes with it.
@@ -90,7 +93,73 @@ impl FlinkClones {
             }
             clock.sleep_until(now.plus_secs(LOOK_S)).await;
         }
-        self.terminate(id).await
+        // Whatever it is called: the id is one that we chose.
+        self.end(id).await
+    }
+
+    /// What came of a launch of `spec` under `id`, which Flink has answered: it is a clone only where it is
+    /// called like one, for nobody finds another one again. What else came of it is ended, by the id that we
+    /// chose. Unavailable as long as there may be something left to end.
+    async fn judge(
+        &self,
+        spec: &CloneSpec,
+        id: &EngineJobId,
+        answered: Result<(), PortError>,
+    ) -> Result<(), PortError> {
+        let wanted = name(spec);
+        let unknown = |why: &str| {
+            let said =
+                answered.as_ref().err().map_or_else(String::new, |said| format!(" ({said})"));
+            PortError::Unavailable(format!(
+                "{wanted} ({id}) was launched{said}, but {why}; the next sweep ends it"
+            ))
+        };
+        let found = self.find(id).await;
+        let found = found.map_err(|error| unknown(&format!("it is not known as what: {error}")))?;
+        match (&answered, found) {
+            (Ok(()), Some((called, _))) if called == wanted => Ok(()),
+            (Ok(()), None) => Err(unknown("Flink does not list it")),
+            (Err(_), None) => answered,
+            (_, Some((called, _))) => {
+                let ended = self.end(id).await;
+                ended.map_err(|error| unknown(&format!("could not be ended: {error}")))?;
+                // A `main` that fails after it has made the job leaves a job behind.
+                answered?;
+                Err(PortError::Refused(format!(
+                    "the clone {id} is called '{called}', because the job's main gives it that name, as \
+                     execute(\"...\") does: nobody could tell it from the job, so it was ended; call \
+                     execute() without a name, so that pipeline.name counts, which Khaos sets, or take the \
+                     name from an argument that [job.deployment] leaves out"
+                )))
+            }
+        }
+    }
+
+    /// Ends what runs as `id`, which is ours, and waits until it has ended. What is gone is no error.
+    async fn end(&self, id: &EngineJobId) -> Result<(), PortError> {
+        let rest = &self.flink.rest;
+        let clock = rest.clock();
+        let deadline = clock.now().plus_secs(DEADLINE_S);
+        let mut asked = false;
+        loop {
+            match self.find(id).await? {
+                None => return Ok(()),
+                Some((_, state)) if has_ended(&state) => return Ok(()),
+                Some((name, _)) if clock.now() >= deadline => {
+                    return Err(PortError::Unavailable(format!(
+                        "{name} ({id}) did not end within {DEADLINE_S} s after it was cancelled"
+                    )));
+                }
+                Some((name, _)) if !asked => {
+                    let path = format!("/jobs/{id}?mode=cancel");
+                    match rest.patch(&path, &json!({}), &name).await {
+                        Ok(()) | Err(PortError::NotFound(_)) => asked = true,
+                        Err(error) => return Err(error),
+                    }
+                }
+                Some(_) => clock.sleep_until(clock.now().plus_secs(LOOK_S)).await,
+            }
+        }
     }
 
     async fn find(&self, id: &EngineJobId) -> Result<Option<(String, String)>, PortError> {
@@ -106,8 +175,11 @@ impl CloneHost for FlinkClones {
         let rest = &self.flink.rest;
         let id = new_id(&name(spec), rest.clock().now());
         let mark = mark::leave(rest, spec, &id).await?;
-        let launched = self.submission(spec, &id).run(rest, &id, None).await;
-        // Without an answer it may still come, and the mark tells the next sweep.
+        let launched = match self.submission(spec, &id).run(rest, &id, None).await {
+            // Without an answer it may still come, and the mark tells the next sweep.
+            Err(error @ PortError::Unavailable(_)) => Err(error),
+            answered => self.judge(spec, &id, answered).await,
+        };
         if !matches!(launched, Err(PortError::Unavailable(_))) {
             // One that stays costs the next sweep a look.
             let _ = mark::remove(rest, &mark).await;
@@ -125,31 +197,12 @@ impl CloneHost for FlinkClones {
     }
 
     async fn terminate(&self, id: &EngineJobId) -> Result<(), PortError> {
-        let rest = &self.flink.rest;
-        let clock = rest.clock();
-        let deadline = clock.now().plus_secs(DEADLINE_S);
-        let mut asked = false;
-        loop {
-            match self.find(id).await? {
-                None => return Ok(()),
-                Some((name, _)) if label(&name).is_none() => {
-                    return Err(PortError::Refused(format!("{name} ({id}) is not a clone")));
-                }
-                Some((_, state)) if has_ended(&state) => return Ok(()),
-                Some((name, _)) if clock.now() >= deadline => {
-                    return Err(PortError::Unavailable(format!(
-                        "{name} ({id}) did not end within {DEADLINE_S} s after it was cancelled"
-                    )));
-                }
-                Some((name, _)) if !asked => {
-                    let path = format!("/jobs/{id}?mode=cancel");
-                    match rest.patch(&path, &json!({}), &name).await {
-                        Ok(()) | Err(PortError::NotFound(_)) => asked = true,
-                        Err(error) => return Err(error),
-                    }
-                }
-                Some(_) => clock.sleep_until(clock.now().plus_secs(LOOK_S)).await,
+        match self.find(id).await? {
+            None => Ok(()),
+            Some((name, _)) if label(&name).is_none() => {
+                Err(PortError::Refused(format!("{name} ({id}) is not a clone")))
             }
+            Some(_) => self.end(id).await,
         }
     }
 
@@ -224,17 +277,174 @@ mod tests {
         }
     }
 
-    /// Settles a Flink that has the mark of a launch: what it was asked, in order. `jobs` is the state of the
-    /// clone, once it is listed, by how often somebody tried to run one and whether it was cancelled.
-    fn swept(jobs: impl Fn(usize, bool) -> Option<&'static str> + Send + 'static) -> Vec<String> {
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let dir = tempfile::tempdir().unwrap();
-            let jar = dir.path().join("a.jar");
-            std::fs::write(&jar, "a jar").unwrap();
+        runtime.block_on(future)
+    }
+
+    /// Clones on the Flink at `url`, where a second is a millisecond, of a job that was once started from a
+    /// savepoint; with the folder of its jar.
+    fn clones_at(url: &str) -> (FlinkClones, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let jar = dir.path().join("a.jar");
+        std::fs::write(&jar, "a jar").unwrap();
+        let saved = Submission::RESTORES_FROM.map(|key| (key.to_owned(), "file:/s".to_owned()));
+        let recipe = move |_: &_, _: &_| Submission {
+            name: "orders".to_owned(),
+            jar: jar.clone(),
+            entry_class: None,
+            arguments: Vec::new(),
+            parallelism: 1,
+            configuration: BTreeMap::from(saved.clone()),
+        };
+        let flink = Flink::at(url, Clock::anchored(Timestamp(0)).times(1_000)).unwrap();
+        (FlinkClones::new(flink, Arc::new(recipe)), dir)
+    }
+
+    fn count(asked: &[String], what: &str) -> usize {
+        asked.iter().filter(|a| a.starts_with(what)).count()
+    }
+
+    /// What a Flink does with the launch of a clone.
+    #[derive(Clone, Copy)]
+    struct Launch {
+        /// What its `main` calls it; as it was told when `None`.
+        called: Option<&'static str>,
+        /// Whether the launch is refused after the job was made, as where `main` fails then.
+        refused: bool,
+        /// Whether it says what it runs.
+        lists: bool,
+        /// Whether it cancels.
+        cancels: bool,
+    }
+
+    const AS_TOLD: Launch = Launch { called: None, refused: false, lists: true, cancels: true };
+
+    /// Launches a clone on a Flink that does as `launch` says: what came of it, and what Flink was asked, the
+    /// clone's id as `ID`.
+    fn launched(launch: Launch) -> (Result<EngineJobId, PortError>, Vec<String>) {
+        block_on(async {
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let asking = Arc::clone(&asked);
+            let mut clone = None;
+            let mut state = "RUNNING";
+            let url = stub::serve(move |request, body| {
+                let id =
+                    clone.as_ref().map_or("no id yet", |(id, _): &(String, String)| id.as_str());
+                let request = request.replace(id, "ID");
+                let mut status = "200 OK";
+                let answer = match request.as_str() {
+                    "GET /jars" => json!({ "files": [] }),
+                    "POST /jars/upload" => json!({ "filename": "/somewhere/3_khaos.jar" }),
+                    "POST /jars/3_khaos.jar/run" => {
+                        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+                        let settings = &body["flinkConfiguration"];
+                        assert!(body.get("savepointPath").is_none(), "{body}");
+                        for key in Submission::RESTORES_FROM {
+                            assert!(settings.get(key).is_none(), "{body}");
+                        }
+                        let id = body["jobId"].as_str().unwrap().to_owned();
+                        let told = settings["pipeline.name"].as_str().unwrap();
+                        clone = Some((id.clone(), launch.called.unwrap_or(told).to_owned()));
+                        if launch.refused {
+                            status = "400 Bad Request";
+                        }
+                        json!({ "jobid": id, "errors": ["main failed"] })
+                    }
+                    "GET /jobs/overview" if launch.lists => {
+                        let (id, called) = clone.clone().unwrap();
+                        let job =
+                            json!({ "jid": "production", "name": "orders", "state": "RUNNING" });
+                        json!({ "jobs": [job, { "jid": id, "name": called, "state": state }] })
+                    }
+                    "PATCH /jobs/ID?mode=cancel" if launch.cancels => {
+                        state = "CANCELED";
+                        json!({})
+                    }
+                    "DELETE /jars/3_khaos.jar" => json!({}),
+                    _ => {
+                        status = "503 Service Unavailable";
+                        json!({ "errors": ["not now"] })
+                    }
+                };
+                asking.lock().unwrap().push(request);
+                (status, answer.to_string())
+            });
+            let (clones, _dir) = clones_at(&url.await);
+            let came = clones.launch(&spec()).await;
+            let asked = asked.lock().unwrap().clone();
+            (came, asked)
+        })
+    }
+
+    const CANCEL: &str = "PATCH /jobs/ID?mode=cancel";
+    const MARK_REMOVED: &str = "DELETE /jars/3_khaos.jar";
+
+    #[test]
+    fn a_clone_that_is_called_as_it_was_told_runs() {
+        let (came, asked) = launched(AS_TOLD);
+        assert_eq!(came.unwrap().0.len(), 32);
+        assert_eq!((count(&asked, "PATCH"), count(&asked, MARK_REMOVED)), (0, 1), "{asked:?}");
+    }
+
+    #[test]
+    fn a_clone_that_calls_itself_like_the_job_is_ended_and_nothing_else_is() {
+        let (came, asked) = launched(Launch { called: Some("orders"), ..AS_TOLD });
+        let Err(PortError::Refused(said)) = came else { panic!("{came:?}") };
+        assert!(said.contains("is called 'orders'") && said.contains("execute("), "{said}");
+        assert_eq!((count(&asked, CANCEL), count(&asked, "PATCH")), (1, 1), "{asked:?}");
+        assert_eq!(asked.last().unwrap(), MARK_REMOVED, "only after it has ended: {asked:?}");
+    }
+
+    #[test]
+    fn a_job_that_is_left_by_a_main_that_failed_is_ended() {
+        for called in [Some("orders"), None] {
+            let (came, asked) = launched(Launch { called, refused: true, ..AS_TOLD });
+            let Err(PortError::Refused(said)) = came else { panic!("{came:?}") };
+            assert!(said.contains("main failed"), "{said}");
+            assert_eq!((count(&asked, CANCEL), count(&asked, "PATCH")), (1, 1), "{asked:?}");
+            assert_eq!(asked.last().unwrap(), MARK_REMOVED, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_looked_up_or_ended_is_left_to_the_next_sweep() {
+        let (came, asked) = launched(Launch { lists: false, ..AS_TOLD });
+        let Err(PortError::Unavailable(said)) = came else { panic!("{came:?}") };
+        assert!(said.contains("not now") && said.contains("the next sweep ends it"), "{said}");
+        assert_eq!((count(&asked, "PATCH"), count(&asked, "DELETE")), (0, 0), "{asked:?}");
+        let (came, asked) = launched(Launch { called: Some("orders"), cancels: false, ..AS_TOLD });
+        let Err(PortError::Unavailable(said)) = came else { panic!("{came:?}") };
+        assert!(said.contains("could not be ended"), "{said}");
+        assert_eq!((count(&asked, CANCEL), count(&asked, "DELETE")), (1, 0), "{asked:?}");
+    }
+
+    #[test]
+    fn what_is_no_clone_is_not_ended() {
+        block_on(async {
+            let url = stub::serve(|request, _| {
+                assert_eq!(request, "GET /jobs/overview");
+                let job = json!({ "jid": "production", "name": "orders", "state": "RUNNING" });
+                ("200 OK", json!({ "jobs": [job] }).to_string())
+            });
+            let (clones, _dir) = clones_at(&url.await);
+            let came = clones.terminate(&EngineJobId("production".to_owned())).await;
+            assert!(matches!(came, Err(PortError::Refused(_))), "{came:?}");
+            clones.terminate(&EngineJobId("gone".to_owned())).await.unwrap();
+        });
+    }
+
+    /// Settles a Flink that has the mark of a launch: what it was asked, in order. `jobs` is the state of the
+    /// clone, once it is listed, by how often somebody tried to run one and whether it was cancelled; it is
+    /// called `called`.
+    fn swept(
+        called: &str,
+        jobs: impl Fn(usize, bool) -> Option<&'static str> + Send + 'static,
+    ) -> Vec<String> {
+        block_on(async {
             let spec = spec();
             let marked = mark::name(&spec, &EngineJobId("c".to_owned()));
-            let (asked, called) = (Arc::new(Mutex::new(Vec::new())), name(&spec));
+            let (asked, called) = (Arc::new(Mutex::new(Vec::new())), called.to_owned());
             let asking = Arc::clone(&asked);
             let url = stub::serve(move |request, body| {
                 let mut asked = asking.lock().unwrap();
@@ -264,17 +474,7 @@ mod tests {
                 asked.push(request.to_owned());
                 ("200 OK", answer.to_string())
             });
-            let clock = Clock::anchored(Timestamp(0)).times(1_000);
-            let flink = Flink::at(&url.await, clock).unwrap();
-            let recipe = move |_: &_, _: &_| Submission {
-                name: "orders".to_owned(),
-                jar: jar.clone(),
-                entry_class: None,
-                arguments: Vec::new(),
-                parallelism: 1,
-                configuration: BTreeMap::new(),
-            };
-            let clones = FlinkClones::new(flink, Arc::new(recipe));
+            let (clones, _dir) = clones_at(&url.await);
             clones.settle(&JobKey("others".to_owned())).await.unwrap();
             assert_eq!(*asked.lock().unwrap(), ["GET /jars"], "another job's launch is left alone");
             clones.settle(&spec.of).await.unwrap();
@@ -289,19 +489,22 @@ mod tests {
 
     #[test]
     fn a_launch_that_nobody_heard_of_is_ended_whenever_it_comes() {
-        let count =
-            |asked: &[String], what: &str| asked.iter().filter(|a| a.starts_with(what)).count();
         let (run, cancel) = ("POST /jars/3", "PATCH /jobs/c?mode=cancel");
-        // It was there: somebody only did not hear of it.
-        let asked = swept(|_, cancelled| Some(if cancelled { "CANCELED" } else { "RUNNING" }));
-        assert_eq!((count(&asked, run), count(&asked, cancel)), (0, 1), "{asked:?}");
-        // Flink has its id and is still making it: it comes after a while.
-        let late =
-            |runs, cancelled| (runs >= 3).then_some(if cancelled { "CANCELED" } else { "CREATED" });
-        let asked = swept(late);
-        assert_eq!((count(&asked, run), count(&asked, cancel)), (3, 1), "{asked:?}");
-        // It has not come yet and cannot any more: its id is taken.
-        let asked = swept(|runs, _| (runs >= 1).then_some("FAILED"));
-        assert_eq!((count(&asked, run), count(&asked, cancel)), (1, 0), "{asked:?}");
+        // Also where its main gives it the job's name: the id is ours.
+        for called in [&name(&spec()), "orders"] {
+            // It was there: somebody only did not hear of it.
+            let there = |_, cancelled| Some(if cancelled { "CANCELED" } else { "RUNNING" });
+            let asked = swept(called, there);
+            assert_eq!((count(&asked, run), count(&asked, cancel)), (0, 1), "{asked:?}");
+            // Flink has its id and is still making it: it comes after a while.
+            let late = |runs, cancelled| {
+                (runs >= 3).then_some(if cancelled { "CANCELED" } else { "CREATED" })
+            };
+            let asked = swept(called, late);
+            assert_eq!((count(&asked, run), count(&asked, cancel)), (3, 1), "{asked:?}");
+            // It has not come yet and cannot any more: its id is taken.
+            let asked = swept(called, |runs, _| (runs >= 1).then_some("FAILED"));
+            assert_eq!((count(&asked, run), count(&asked, cancel)), (1, 0), "{asked:?}");
+        }
     }
 }

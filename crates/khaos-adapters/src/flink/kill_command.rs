@@ -23,7 +23,7 @@ const TOLD: usize = 500;
 
 /// Kills the TaskManager of a clone by a command, for example
 /// `kubectl delete pod --grace-period=0 --force {taskmanager}`: on Kubernetes Flink calls a TaskManager by its
-/// pod. Refuses where anything but the clone has a slot on it. The failure is where the command returns: one
+/// pod. Refuses where anything but the clone has a slot on it, or could get one while the command runs. The failure is where the command returns: one
 /// that comes back before or long after the process is gone makes dead times look longer or shorter.
 pub struct KillCommand {
     placement: Placement,
@@ -43,6 +43,13 @@ impl KillCommand {
     /// shell sees. Nothing is asked yet.
     pub fn new(url: &str, command: Vec<String>) -> Result<Self, PortError> {
         Ok(Self { placement: Placement::at(url, &FLINK)?, command, aimed: Mutex::default() })
+    }
+
+    /// The TaskManager to kill for the clone `id`.
+    async fn find(&self, id: &str) -> Result<String, PortError> {
+        let manager = self.placement.of(id).await?;
+        self.placement.refuse_shareable(id, &manager).await?;
+        Ok(manager)
     }
 
     async fn kill(&self, manager: &str) -> Result<(), PortError> {
@@ -81,7 +88,7 @@ impl KillCommand {
 impl FaultInjector for KillCommand {
     async fn aim(&self, clone: &CloneId) -> Result<(), PortError> {
         let id = &clone.engine_id().0;
-        let manager = self.placement.of(id).await?;
+        let manager = self.find(id).await?;
         self.aims().insert(id.clone(), manager);
         Ok(())
     }
@@ -94,16 +101,143 @@ impl FaultInjector for KillCommand {
         let aimed = self.aims().remove(id);
         let manager = match aimed {
             Some(manager) => manager,
-            None => self.placement.of(id).await?,
+            None => self.find(id).await?,
         };
-        self.placement.refuse_shared(id, &manager).await?;
+        // What was so when it was aimed at need not be so now.
+        self.placement.refuse_shareable(id, &manager).await?;
         self.kill(&manager).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use khaos_control::core::job::{EngineJobId, JobKey};
+    use khaos_control::core::record::RecordId;
+    use khaos_control::core::units::{CheckpointInterval, Timestamp};
+    use khaos_control::ports::{CloneHost, CloneSpec, Clones, RunningClone};
+    use serde_json::json;
+
     use super::*;
+    use crate::flink::stub;
+
+    fn spec() -> CloneSpec {
+        CloneSpec {
+            of: JobKey("orders".to_owned()),
+            campaign: RecordId::of_digits("0123456789abcdef0123456789abcdef").unwrap(),
+            index: 0,
+            interval: CheckpointInterval::from_secs(45).unwrap(),
+            deadline: Timestamp(1_764_000_000_000),
+        }
+    }
+
+    /// Whoever has launched the clone `c`.
+    struct Host;
+
+    #[async_trait]
+    impl CloneHost for Host {
+        async fn launch(&self, _: &CloneSpec) -> Result<EngineJobId, PortError> {
+            Ok(EngineJobId("c".to_owned()))
+        }
+
+        async fn terminate(&self, _: &EngineJobId) -> Result<(), PortError> {
+            Ok(())
+        }
+
+        async fn running(&self) -> Result<Vec<RunningClone>, PortError> {
+            Ok(vec![RunningClone { engine_id: EngineJobId("c".to_owned()), spec: spec() }])
+        }
+    }
+
+    /// Which jobs have slots on a TaskManager, and how many of its slots are free.
+    type Slots = (&'static [&'static str], u32);
+
+    const ALONE: Slots = (&["c"], 0);
+
+    /// Kills the TaskManager of the clone `c`, which has two subtasks on `tm-1` and one on `tm-2`: what is said,
+    /// and whether the command was run. `slots` are those of a TaskManager before and after the clone was aimed
+    /// at; it is not aimed at first where `aims` is false.
+    fn injected(
+        aims: bool,
+        slots: impl Fn(&str, bool) -> Slots + Send + 'static,
+    ) -> (Result<(), PortError>, bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let aimed = Arc::new(Mutex::new(false));
+            let is_aimed = Arc::clone(&aimed);
+            let url = stub::serve(move |request, _| {
+                let answer = match request {
+                    "GET /jobs/c" => {
+                        json!({ "name": "clone", "state": "RUNNING", "vertices": [{ "id": "v" }] })
+                    }
+                    "GET /jobs/c/vertices/v" => {
+                        let on = |tm: &str| json!({ "status": "RUNNING", "taskmanager-id": tm });
+                        json!({ "subtasks": [on("tm-2"), on("tm-1"), on("tm-1")] })
+                    }
+                    _ => {
+                        let manager = request.strip_prefix("GET /taskmanagers/").unwrap();
+                        let (jobs, free) = slots(manager, *is_aimed.lock().unwrap());
+                        let jobs = jobs.iter().map(|job| json!({ "jobId": job }));
+                        json!({ "allocatedSlots": jobs.collect::<Vec<_>>(), "freeSlots": free })
+                    }
+                };
+                ("200 OK", answer.to_string())
+            });
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("{taskmanager}").display().to_string();
+            let kill = KillCommand::new(&url.await, vec!["touch".to_owned(), file]).unwrap();
+            let clone = Clones::new(Arc::new(Host)).deploy(&spec()).await.unwrap();
+            let came = async {
+                if aims {
+                    kill.aim(&clone).await?;
+                }
+                *aimed.lock().unwrap() = true;
+                kill.inject(&clone, Fault::Crash).await
+            };
+            let came = came.await;
+            assert!(!folder.path().join("tm-2").exists(), "tm-1 has most of it");
+            (came, folder.path().join("tm-1").exists())
+        })
+    }
+
+    #[test]
+    fn a_clone_that_has_its_taskmanagers_for_itself_is_killed() {
+        for aims in [true, false] {
+            assert_eq!(injected(aims, |_, _| ALONE), (Ok(()), true));
+        }
+    }
+
+    #[test]
+    fn where_others_are_or_could_come_nothing_is_killed() {
+        let cases: [(Slots, &str); 3] = [
+            ((&["c", "production"], 0), "shares TaskManager tm-1 with job production"),
+            ((&["c"], 1), "another job could come onto it while it is killed"),
+            ((&[], 0), "has left TaskManager tm-1: aim again"),
+        ];
+        for (slots, why) in cases {
+            // When it is aimed at, between that and the kill, and without having been aimed at.
+            for (aims, late) in [(true, false), (true, true), (false, true)] {
+                let of = move |manager: &str, aimed: bool| {
+                    if manager == "tm-1" && aimed == late { slots } else { ALONE }
+                };
+                let (came, killed) = injected(aims, of);
+                let Err(PortError::Refused(said)) = came else { panic!("{came:?}") };
+                assert!(said.contains(why), "{said}");
+                assert!(!killed, "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clone_that_competes_on_any_taskmanager_is_not_killed() {
+        let shared: Slots = (&["production", "c"], 0);
+        let of = move |manager: &str, _: bool| if manager == "tm-2" { shared } else { ALONE };
+        let (came, killed) = injected(true, of);
+        let Err(PortError::Refused(said)) = came else { panic!("{came:?}") };
+        assert!(said.contains("shares TaskManager tm-2 with job production"), "{said}");
+        assert!(!killed);
+    }
 
     fn killed(command: &[&str], manager: &str) -> Result<(), PortError> {
         let command = command.iter().map(|word| (*word).to_owned()).collect();

@@ -1,7 +1,7 @@
-//! Where a job runs: the TaskManager that has most of it, and whether it is there alone. Whoever breaks a job
-//! has to ask, because what dies with a TaskManager is all that runs on it.
+//! Where a job runs: the TaskManager that has most of it, whether it is there alone, and whether it stays
+//! alone. Whoever breaks a job has to ask, because what dies with a TaskManager is all that runs on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use khaos_control::ports::PortError;
 use serde::Deserialize;
@@ -41,7 +41,8 @@ impl Placement {
         }
     }
 
-    /// The TaskManager that has most of the job `id`, on which nothing else has a slot.
+    /// The TaskManager that has most of the job `id`. Nothing else has a slot on any that the job is on: one
+    /// that competes with others recovers as nobody wants to know.
     pub(crate) async fn of(&self, id: &str) -> Result<String, PortError> {
         let job: Job = self.get(&format!("/jobs/{id}"), &format!("job {id}")).await?;
         let refuse = |why: String| PortError::Refused(format!("job '{}' ({id}) {why}", job.name));
@@ -58,26 +59,37 @@ impl Placement {
         let Some(manager) = with_most(&subtasks) else {
             return Err(refuse("is on no TaskManager yet: wait until it runs".to_owned()));
         };
-        self.refuse_shared(id, manager).await?;
+        for on in subtasks.iter().filter_map(Subtask::on).collect::<BTreeSet<_>>() {
+            self.refuse_shared(id, on).await?;
+        }
         Ok(manager.to_owned())
     }
 
-    /// Refuses where anything but the job has a slot on the TaskManager, or the job has none.
+    /// Refuses where anything but the job has a slot on the TaskManager, or the job has none. Enough for who
+    /// kills at once.
     pub(crate) async fn refuse_shared(&self, id: &str, manager: &str) -> Result<(), PortError> {
+        self.slots(manager).await?.refuse_shared(id, manager)
+    }
+
+    /// As [`Self::refuse_shared`], and where another job could come onto the TaskManager: for who kills by
+    /// something that takes its time.
+    pub(crate) async fn refuse_shareable(&self, id: &str, manager: &str) -> Result<(), PortError> {
+        let slots = self.slots(manager).await?;
+        slots.refuse_shared(id, manager)?;
+        if slots.free_slots == 0 {
+            return Ok(());
+        }
+        Err(PortError::Refused(format!(
+            "job {id} leaves slots free on TaskManager {manager} (free: {}): another job could come onto it \
+             while it is killed; give each TaskManager as many slots as a clone takes there, one is simplest \
+             (taskmanager.numberOfTaskSlots)",
+            slots.free_slots
+        )))
+    }
+
+    async fn slots(&self, manager: &str) -> Result<TaskManager, PortError> {
         let path = format!("/taskmanagers/{manager}");
-        let slots: TaskManager = self.get(&path, &format!("TaskManager {manager}")).await?;
-        let refuse = |why: String| Err(PortError::Refused(format!("job {id} {why}")));
-        if let Some(other) = slots.allocated_slots.iter().find(|slot| slot.job_id != id) {
-            let other = &other.job_id;
-            return refuse(format!(
-                "shares TaskManager {manager} with job {other}, which would be hurt too: give each \
-                 TaskManager one slot (taskmanager.numberOfTaskSlots)"
-            ));
-        }
-        if slots.allocated_slots.is_empty() {
-            return refuse(format!("has left TaskManager {manager}: aim again"));
-        }
-        Ok(())
+        self.get(&path, &format!("TaskManager {manager}")).await
     }
 
     /// `what` names what is asked for, should there be none.
@@ -89,8 +101,7 @@ impl Placement {
 /// The TaskManager with most subtasks that are there, the first by name where several have as many.
 fn with_most(subtasks: &[Subtask]) -> Option<&str> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let there = subtasks.iter().filter(|subtask| THERE.contains(&subtask.status.as_str()));
-    for manager in there.filter_map(|subtask| subtask.task_manager.as_deref()) {
+    for manager in subtasks.iter().filter_map(Subtask::on) {
         *counts.entry(manager).or_default() += 1;
     }
     // The last of several maxima is taken: the first by name.
@@ -126,11 +137,38 @@ struct Subtask {
     task_manager: Option<String>,
 }
 
+impl Subtask {
+    /// The TaskManager that it is on, if it is on any.
+    fn on(&self) -> Option<&str> {
+        let there = THERE.contains(&self.status.as_str());
+        self.task_manager.as_deref().filter(|_| there)
+    }
+}
+
 /// `GET /taskmanagers/T`
 #[derive(Debug, Deserialize)]
 struct TaskManager {
     #[serde(rename = "allocatedSlots")]
     allocated_slots: Vec<Slot>,
+    #[serde(rename = "freeSlots")]
+    free_slots: u32,
+}
+
+impl TaskManager {
+    fn refuse_shared(&self, id: &str, manager: &str) -> Result<(), PortError> {
+        let refuse = |why: String| Err(PortError::Refused(format!("job {id} {why}")));
+        if let Some(other) = self.allocated_slots.iter().find(|slot| slot.job_id != id) {
+            let other = &other.job_id;
+            return refuse(format!(
+                "shares TaskManager {manager} with job {other}, which would be hurt too: give each \
+                 TaskManager one slot (taskmanager.numberOfTaskSlots)"
+            ));
+        }
+        if self.allocated_slots.is_empty() {
+            return refuse(format!("has left TaskManager {manager}: aim again"));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -35,6 +35,18 @@ pub struct Submission {
 }
 
 impl Submission {
+    /// Flink's settings that start a job from a savepoint: the key of 1.20 on, and the one before it, which
+    /// later versions read, too.
+    pub const RESTORES_FROM: [&str; 2] =
+        ["execution.state-recovery.path", "execution.savepoint.path"];
+
+    /// The same with nothing to start from.
+    #[must_use]
+    pub(super) fn starting_empty(mut self) -> Self {
+        self.configuration.retain(|key, _| !Self::RESTORES_FROM.contains(&key.as_str()));
+        self
+    }
+
     /// The same with Flink's setting `key`.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
@@ -65,7 +77,7 @@ impl Submission {
 
     /// The body of `POST /jars/:jar/run`.
     fn body(&self, id: &EngineJobId, savepoint: Option<&str>) -> Value {
-        // The job gives itself no name, so that this one holds.
+        // It holds where `main` gives the job no name of its own, as `execute("orders")` does.
         let configuration = self.clone().with("pipeline.name", &self.name).configuration;
         let mut body = json!({
             "jobId": id.0,
@@ -171,5 +183,9 @@ mod tests {
         let restored = submission.body(&id, Some("file:/s"));
         assert_eq!(restored["savepointPath"], "file:/s");
         assert_eq!(restored["allowNonRestoredState"], false);
+        let saved = |key| submission.clone().with(key, "file:/s").with("k", "v");
+        for key in Submission::RESTORES_FROM {
+            assert_eq!(saved(key).starting_empty(), submission.clone().with("k", "v"), "{key}");
+        }
     }
 }

@@ -113,6 +113,16 @@ fn configuration(
 ) -> Result<BTreeMap<String, Spanned<String>>, Wrong> {
     let text = |(key, value): (String, Spanned<Value>)| {
         let place = value.span();
+        if Submission::RESTORES_FROM.contains(&key.as_str()) {
+            return wrong(
+                place,
+                format!(
+                    "{key} would start each clone from a savepoint of the job: it would go on in the job's \
+                     partitions and abort the job's transactions; leave the key out, for Khaos says by \
+                     itself what is started from where"
+                ),
+            );
+        }
         match value.into_inner() {
             Value::String(text) => Ok((key, Spanned::new(place, text))),
             Value::Table(_) => wrong(
