@@ -129,8 +129,14 @@ impl Optimize {
                 continue;
             }
             let children = self.store.children(designed.id()).await?;
-            let Some(trials) = complete(design, &children) else { continue };
-            let ids: Vec<&RecordId> = trials.into_iter().map(|(id, _)| id).collect();
+            // What adds to others counts as far as it has come: it may never be completed.
+            let ids: Vec<&RecordId> = match complete(design, &children) {
+                Some(trials) => trials.into_iter().map(|(id, _)| id).collect(),
+                None if design.further => {
+                    children.iter().filter(|r| r.trial().is_some()).map(|r| r.id()).collect()
+                }
+                None => continue,
+            };
             let record = |id| children.iter().find(|record| record.id() == id).cloned();
             let trials: Vec<Arc<Record>> = ids.into_iter().filter_map(record).collect();
             campaign.splice(0..0, trials);
