@@ -1,7 +1,7 @@
 //! `khaos profile`: the second phase by itself. Trials on clones of the job, on what was observed of it; each is in
 //! the store as soon as it is done, and a campaign that was interrupted goes on from there.
 //!
-//! configuration + observation → [`Plan`](plan) → trials (`told` as they go) → models.
+//! configuration + observation → `Plan` → trials (`told` as they go) → models.
 
 mod plan;
 mod told;

@@ -153,7 +153,7 @@ impl Known {
             bounds: IntervalBounds::new(interval, interval).unwrap(),
             objective: None,
             budget: CloneBudget { at_once: 1, clone_minutes: 60.0 },
-            patience: Patience { lead: seconds(480.0), recovery: seconds(300.0) },
+            patience: Patience { lead: seconds(720.0), recovery: seconds(300.0) },
         }
     }
 }
@@ -359,7 +359,7 @@ fn whenever_khaos_dies_the_next_leaves_nothing_on_kafka() {
     in_real_time(in_lab(24_300, async |known, arena| {
         let target = arena.running().await;
         // A trial is fed for no longer than was recorded.
-        while arena.clones.recorded(&job()).await.unwrap().secs() < 1_000.0 {
+        while arena.clones.recorded(&job()).await.unwrap().secs() < 1_200.0 {
             arena.pause_wall(1.0).await;
         }
         let before = arena.on_kafka().await;
