@@ -58,7 +58,11 @@ impl ProducerContext for Delivered {
 impl Writer {
     fn start(bootstrap: &str) -> Self {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", bootstrap).set("linger.ms", "5");
+        // Or an event that is sent again stands in the log twice.
+        config
+            .set("bootstrap.servers", bootstrap)
+            .set("linger.ms", "5")
+            .set("enable.idempotence", "true");
         let producer: BaseProducer<Delivered> =
             config.create_with_context(Delivered::default()).unwrap();
         let (stop, stopped) = sync_channel(0);
