@@ -14,8 +14,6 @@ use tokio::time::timeout;
 use super::placement::Placement;
 use super::rest::FLINK;
 
-/// What stands for the TaskManager's id in the command.
-const TASK_MANAGER: &str = "{taskmanager}";
 /// How long the command may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How much of what it said is told.
@@ -39,6 +37,9 @@ impl fmt::Debug for KillCommand {
 }
 
 impl KillCommand {
+    /// What stands for the TaskManager's id in the command.
+    pub const TASK_MANAGER: &str = "{taskmanager}";
+
     /// For clones on the cluster whose REST API is at `url`: `command` is a program and its arguments, which no
     /// shell sees. Nothing is asked yet.
     pub fn new(url: &str, command: Vec<String>) -> Result<Self, PortError> {
@@ -53,7 +54,7 @@ impl KillCommand {
     }
 
     async fn kill(&self, manager: &str) -> Result<(), PortError> {
-        let words = || self.command.iter().map(|word| word.replace(TASK_MANAGER, manager));
+        let words = || self.command.iter().map(|word| word.replace(Self::TASK_MANAGER, manager));
         let said = words().collect::<Vec<_>>().join(" ");
         let refused = |why: &str| PortError::Refused(format!("kill, `{said}`: {why}"));
         let mut words = words();

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use khaos_adapters::flink::Own;
+use khaos_adapters::flink::{KillCommand, Own};
 use khaos_control::profile::Patience;
 use khaos_core::units::Seconds;
 use serde::Deserialize;
@@ -40,8 +40,6 @@ pub enum Kill {
     Lab(PathBuf),
 }
 
-/// What stands for the id of the TaskManager.
-const TASKMANAGER: &str = "{taskmanager}";
 /// The longest name of a topic: Kafka takes 249 characters, and clones' topics have labels before it.
 const LONGEST_TOPIC: usize = 150;
 
@@ -174,11 +172,15 @@ fn killed_by(
         Some((program, _)) if program.trim().is_empty() => {
             wrong(place, "the program in kill is empty: give its name or its path")
         }
-        Some((_, arguments)) if !arguments.iter().any(|text| text.contains(TASKMANAGER)) => wrong(
-            place,
-            "kill does not say which TaskManager: put {taskmanager} in one of the arguments, where \
+        Some((_, arguments))
+            if !arguments.iter().any(|text| text.contains(KillCommand::TASK_MANAGER)) =>
+        {
+            wrong(
+                place,
+                "kill does not say which TaskManager: put {taskmanager} in one of the arguments, where \
              Flink's id of it goes",
-        ),
+            )
+        }
         Some(_) => Ok(Kill::Command(command)),
     }
 }

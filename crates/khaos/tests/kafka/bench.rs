@@ -100,7 +100,18 @@ impl Broker {
         let consumer: BaseConsumer = config.set("group.id", group).create().unwrap();
         let mut list = TopicPartitionList::new();
         list.add_partition_range(topic, 0, count - 1);
-        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let begun = Instant::now();
+        let committed = loop {
+            match consumer.committed_offsets(list.clone(), PATIENCE) {
+                // Where nobody was in a group yet, who coordinates it is only being found.
+                Err(KafkaError::MetadataFetch(
+                    Code::NotCoordinator | Code::CoordinatorLoadInProgress,
+                )) if begun.elapsed() < PATIENCE => {
+                    drop(consumer.poll(Duration::from_millis(100)));
+                }
+                told => break told.unwrap(),
+            }
+        };
         let elements = committed.elements();
         let known = elements.iter().filter_map(|of| match of.offset() {
             Offset::Offset(offset) => Some((of.partition(), offset)),
